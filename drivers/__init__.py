@@ -1,0 +1,1 @@
+"""Where frames come from. Knows nothing of pipelines; see `drivers.driver` for the contract."""

@@ -1,0 +1,120 @@
+"""The contract of every microscope: real, simulated or replayed.
+
+A driver lives in the acquire process. Its life:
+
+    open ─► arm(slots) ─► next_frame … next_frame (None: burst over) ─► arm(…) … ─► close
+              ▲                  │ stop_burst(), light_off() at any time
+              └──────────────────┘
+
+Frames are keyed by what the hardware says, never by counting arrivals: the
+driver learns the key of the frame it is about to hand over, asks the caller
+for that frame's buffer and writes the pixels there, in place. A gap is
+reported as `Lost`, never hidden; frames arrive in the order of exposure.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.calibration import Calibration
+from pipeline.errors import DriverError
+from pipeline.frames import FrameKey, MissingReason, SlotKey
+
+# Given the key of a frame, the place where its pixels belong: ``[Y, X]``, C-contiguous.
+# May block while the ring is full; the camera's own buffer then fills meanwhile.
+Destination = Callable[[FrameKey], NDArray[np.unsignedinteger]]
+
+
+class DeviceDisconnectedError(DriverError):
+    """A device went away: what was exposed is kept, the run stops and can be resumed."""
+
+
+class CameraTimeoutError(DriverError):
+    """The camera delivers nothing at all any more."""
+
+
+@dataclass(frozen=True)
+class CameraInfo:
+    """What the opened camera really is; checked against the experiment before anything moves."""
+
+    frame_shape: tuple[int, int]
+    bit_depth: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A frame was written into its destination.
+
+    `led` is the index of the channel that the hardware reports lit, -1 where it does not say. Times are
+    seconds since the epoch and of the monotonic clock; `buffer_fill` is the share of the camera's buffer in use.
+    """
+
+    key: FrameKey
+    image_number: int
+    time_utc: float
+    time_monotonic: float
+    focus_um: float
+    led: int = -1
+    buffer_fill: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Planned frames that will never arrive, with the reason."""
+
+    keys: tuple[FrameKey, ...]
+    reason: MissingReason
+
+
+class Driver(ABC):
+    """One microscope: camera, light and focus together."""
+
+    @abstractmethod
+    def open(self) -> CameraInfo:
+        """Connect; no light, nothing moves. Raises `DriverError`."""
+
+    @abstractmethod
+    def arm(self, slots: Sequence[SlotKey]) -> None:
+        """Prepare one burst over `slots`, in this order; light and camera start with it.
+
+        Raises `DriverError` when a device refuses.
+        """
+
+    @abstractmethod
+    def next_frame(self, destination: Destination) -> Arrived | Lost | None:
+        """Wait for the next frame of the burst; None when the burst is over.
+
+        After a `Lost` that ends the burst early (overflow) the next call returns None, and the caller arms
+        again at the next slot.
+
+        Raises
+        ------
+        CameraTimeoutError, DeviceDisconnectedError, DriverError
+            Nothing more will come; frames handed over so far are good.
+        """
+
+    @abstractmethod
+    def stop_burst(self) -> None:
+        """End the burst after the slot now being exposed; its frames still arrive through `next_frame`."""
+
+    @abstractmethod
+    def light_off(self) -> None:
+        """Turn every light off. Must work in any state, be quick and be safe to call again."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop everything, light off, let the devices go. Safe to call again."""
+
+    def known_calibration(self) -> Calibration | None:
+        """The instrument's true calibration, where the driver knows it (a simulator does)."""
+        return None
+
+    def messages(self) -> list[str]:
+        """What the user should hear of since the last call ("can't keep up with 30 frames/s")."""
+        return []

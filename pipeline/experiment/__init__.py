@@ -1,0 +1,49 @@
+"""The experiment file as strict models: units in names, physics in validators, errors with the fix.
+
+Ground floor: no torch, nothing that costs a spawned process time.
+"""
+
+from pipeline.experiment.illumination import Arc, Condenser, HalfCircle, LedArray, LedIllumination, LedList
+from pipeline.experiment.load import dump_experiment, load_experiment, parse_experiment
+from pipeline.experiment.microscope import (
+    Camera,
+    CellSpecimen,
+    Faults,
+    Imperfections,
+    ReplayMicroscope,
+    SimulatorMicroscope,
+    TargetSpecimen,
+)
+from pipeline.experiment.model import CalibrationSource, Experiment
+from pipeline.experiment.optics import Optics
+from pipeline.experiment.reconstruction import OutputSettings, ReconstructionSettings
+from pipeline.experiment.sequence import Sequence, StagePosition
+from pipeline.experiment.strict import Strict, nearest
+
+__all__ = [
+    "Arc",
+    "CalibrationSource",
+    "Camera",
+    "CellSpecimen",
+    "Condenser",
+    "Experiment",
+    "Faults",
+    "HalfCircle",
+    "Imperfections",
+    "LedArray",
+    "LedIllumination",
+    "LedList",
+    "Optics",
+    "OutputSettings",
+    "ReconstructionSettings",
+    "ReplayMicroscope",
+    "Sequence",
+    "SimulatorMicroscope",
+    "StagePosition",
+    "Strict",
+    "TargetSpecimen",
+    "dump_experiment",
+    "load_experiment",
+    "nearest",
+    "parse_experiment",
+]

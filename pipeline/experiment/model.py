@@ -1,0 +1,129 @@
+"""The experiment: one strict model of everything that a run is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, ValidationInfo, model_validator
+
+from pipeline.experiment.illumination import Illumination, LedIllumination
+from pipeline.experiment.microscope import Microscope
+from pipeline.experiment.optics import Optics
+from pipeline.experiment.reconstruction import OutputSettings, ReconstructionSettings
+from pipeline.experiment.sequence import Sequence, from_useq, is_useq
+from pipeline.experiment.strict import Strict, nearest
+from pipeline.frames import Plan, PlannedChannel, Position
+
+
+class CalibrationSource(Strict):
+    """Where the instrument's calibration comes from."""
+
+    source: Literal["none", "simulator", "folder"] = "none"
+    """none: nominal values, and every result says "uncalibrated". simulator: the simulated instrument's true one."""
+    folder: str | None = None
+    """Of `livephase calibrate`, relative to the experiment file."""
+
+    @model_validator(mode="after")
+    def _folder_goes_with_folder(self) -> Self:
+        if (self.source == "folder") != (self.folder is not None):
+            raise ValueError("give `folder:` with `source: folder`, and only then")
+        return self
+
+
+class Experiment(Strict):
+    """An experiment: instrument, optics, light, sequence, reconstruction, output."""
+
+    name: str = "experiment"
+    microscope: Microscope
+    optics: Optics
+    illumination: Illumination
+    sequence: Sequence
+    calibration: CalibrationSource = Field(default_factory=CalibrationSource)
+    reconstruction: ReconstructionSettings = Field(default_factory=ReconstructionSettings)
+    output: OutputSettings = Field(default_factory=OutputSettings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_useq(cls, data: Any) -> Any:
+        if not (isinstance(data, dict) and is_useq(data.get("sequence"))):
+            return data
+        sequence, exposures = from_useq(data["sequence"])
+        data = {**data, "sequence": sequence}
+        illumination = data.get("illumination")
+        if exposures and isinstance(illumination, dict):
+            channels = dict(illumination.get("channels") or {})
+            for name, exposure_ms in exposures.items():
+                if isinstance(channels.get(name), dict):
+                    channels[name] = {**channels[name], "exposure_ms": exposure_ms}
+            data["illumination"] = {**illumination, "channels": channels}
+        return data
+
+    @model_validator(mode="after")
+    def _hangs_together(self, info: ValidationInfo) -> Self:  # noqa: ARG002
+        known = self.illumination.channels
+        for name in self.sequence.channels:
+            if name not in known:
+                raise ValueError(f"sequence names the unknown channel '{name}': {nearest(name, known)}")
+        if len(set(self.sequence.channels)) != len(self.sequence.channels):
+            raise ValueError("sequence.channels names a channel twice: each channel is taken once a slot")
+        if isinstance(self.illumination, LedIllumination):
+            for channel in self.channel_names:
+                pattern = known[channel].pattern
+                assert pattern is not None  # noqa: S101 - LedIllumination's validator
+                if self.illumination.leds(pattern, self.optics.numerical_aperture).size == 0:
+                    reach = float(np.hypot(*self.illumination.array.sines().T).max())
+                    raise ValueError(
+                        f"pattern '{pattern}' lights no LED: the array reaches NA {reach:.3f}; "
+                        "check na_min and na_max, pitch_mm and distance_mm"
+                    )
+        if self.calibration.source == "simulator" and self.microscope.driver != "simulator":
+            raise ValueError("calibration.source: simulator needs microscope.driver: simulator")
+        return self
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The channels that are taken, in the order of exposure."""
+        return self.sequence.channels or tuple(self.illumination.channels)
+
+    @property
+    def pixel_um(self) -> float:
+        """Nominal edge of a camera pixel (after binning) at the sample."""
+        camera = self.microscope.camera
+        return camera.pixel_um * camera.binning / self.optics.magnification
+
+    @property
+    def field_sampling_um(self) -> float:
+        """Largest pixel at the sample that still samples the objective's passband, λ / 2NA."""
+        return 0.5 / self.optics.cutoff_per_um
+
+    def plan(self) -> Plan:
+        """Every frame that this experiment asks for."""
+        s = self.sequence
+        lights = self.illumination.channels
+        return Plan(
+            timepoints=s.timepoints,
+            positions=tuple(
+                Position(p.name or f"position {i}", p.x_um, p.y_um) for i, p in enumerate(s.positions)
+            ),
+            channels=tuple(
+                PlannedChannel(n, lights[n].exposure_ms, lights[n].brightness) for n in self.channel_names
+            ),
+            foci_um=s.foci_um,
+            frame_shape=self.microscope.camera.shape_px,
+            bit_depth=self.microscope.camera.bit_depth,
+            interval_s=s.interval_s,
+            slot_order=s.slot_order,
+            frame_order=s.frame_order,
+        )
+
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides what the run holds; machine settings (device, workers, metrics) do not."""
+        content = self.model_dump(mode="json")
+        for machine in ("device", "workers"):
+            content["reconstruction"].pop(machine)
+        for machine in ("ring_gb", "prometheus_port"):
+            content["output"].pop(machine)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

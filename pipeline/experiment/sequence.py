@@ -1,0 +1,122 @@
+"""When and where frames are taken: our own form, or a useq `MDASequence` as it is."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+
+from pipeline.experiment.strict import Strict, nearest
+
+
+class StagePosition(Strict):
+    """A place on the specimen."""
+
+    name: str = ""
+    x_um: float = 0.0
+    y_um: float = 0.0
+
+
+class Sequence(Strict):
+    """The axes of the acquisition."""
+
+    timepoints: PositiveInt = Field(le=10_000_000)
+    interval_s: NonNegativeFloat = 0.0
+    """From one timepoint's start to the next; 0: as fast as the camera goes."""
+    channels: tuple[str, ...] = ()
+    """Names from `illumination.channels`, in the order of exposure; empty: all of them."""
+    foci_um: tuple[float, ...] = Field(default=(0.0,), min_length=1)
+    """Focus of each frame; +z: the plane in focus lies downstream of the specimen."""
+    positions: tuple[StagePosition, ...] = Field(default=(StagePosition(),), min_length=1)
+    slot_order: Literal["tp", "pt"] = "tp"
+    """tp: all positions at each timepoint. pt: the whole time series at one position, then the next."""
+    frame_order: Literal["cz", "zc"] = "cz"
+    """cz: all foci of a channel, then the next channel. zc: all channels at a focus."""
+
+    @field_validator("foci_um")
+    @classmethod
+    def _foci_differ(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("two foci are the same: each focus names one plane, remove the repeat")
+        return value
+
+
+_USEQ_KEYS = {"time_plan", "z_plan", "stage_positions", "axis_order", "grid_plan", "autofocus_plan", "keep_shutter_open_across"}
+
+
+def is_useq(data: Any) -> bool:
+    """Whether a ``sequence:`` section is a useq MDASequence rather than our own form."""
+    if not isinstance(data, dict):
+        return False
+    channels = data.get("channels") or ()
+    return bool(_USEQ_KEYS & data.keys()) or any(isinstance(c, dict) for c in channels)
+
+
+def from_useq(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Translate a useq MDASequence.
+
+    Returns
+    -------
+    sequence, exposures_ms
+        Our own form, and the exposure of each channel that names one.
+
+    Raises
+    ------
+    ValueError
+        For a key that useq does not know (it would ignore it), and for what a regular
+        acquisition can't express; with the key and the fix.
+    """
+    import useq  # noqa: PLC0415 - half a second that only its users should pay
+
+    for key in data:
+        if key not in useq.MDASequence.model_fields:
+            raise ValueError(f"unknown key '{key}' in an MDASequence: {nearest(key, useq.MDASequence.model_fields)}")
+    mda = useq.MDASequence.model_validate(data)
+    refused = {
+        "grid_plan": "list the tiles as stage_positions",
+        "autofocus_plan": "remove it: livephase focuses through its own lens",
+    }
+    for key, fix in refused.items():
+        if getattr(mda, key):
+            raise ValueError(f"{key} of an MDASequence is not supported: {fix}")
+
+    timepoints, interval = 1, 0.0
+    if mda.time_plan is not None:
+        times = list(mda.time_plan)
+        steps = {round(b - a, 6) for a, b in zip(times, times[1:], strict=False)}
+        if len(steps) > 1:
+            raise ValueError("the MDASequence's time_plan has several intervals: use one phase with one interval")
+        timepoints, interval = len(times), float(steps.pop()) if steps else 0.0
+    exposures: dict[str, float] = {}
+    names: list[str] = []
+    for channel in mda.channels:
+        if channel.acquire_every != 1 or channel.z_offset or not channel.do_stack:
+            raise ValueError(
+                f"channel '{channel.config}' uses acquire_every, z_offset or do_stack: "
+                "every channel is taken at every timepoint and focus, remove them"
+            )
+        if channel.config in names:
+            raise ValueError(f"channel '{channel.config}' is there twice: name each channel once")
+        names.append(channel.config)
+        if channel.exposure is not None:
+            exposures[channel.config] = float(channel.exposure)
+    positions = []
+    for position in mda.stage_positions:
+        if position.sequence is not None:
+            raise ValueError(f"position '{position.name}' has a sequence of its own: use one sequence for all positions")
+        positions.append({"name": position.name or "", "x_um": position.x or 0.0, "y_um": position.y or 0.0})
+    order = "".join(mda.axis_order)
+    sequence: dict[str, Any] = {
+        "timepoints": timepoints,
+        "interval_s": interval,
+        "channels": names,
+        "slot_order": "pt" if order.index("p") < order.index("t") else "tp",
+        "frame_order": "zc" if order.index("z") < order.index("c") else "cz",
+    }
+    if max(order.index(a) for a in "tp") > min(order.index(a) for a in "cz"):
+        raise ValueError(f"axis_order '{order}' interleaves timepoints with channels or foci: put t and p first")
+    if mda.z_plan is not None:
+        sequence["foci_um"] = [float(z) for z in mda.z_plan]
+    if positions:
+        sequence["positions"] = positions
+    return sequence, exposures

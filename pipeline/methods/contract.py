@@ -1,0 +1,88 @@
+"""The small contract that every reconstruction method follows, ours and yours.
+
+A method comes in two parts, so that an experiment can be checked without
+importing torch (which costs a process seconds):
+
+- `Method`: a light class, named in the entry-point group ``livephase.methods``.
+  It says which frames it needs (or refuses the experiment), and loads
+- `Reconstructor`: pure tensors in, pure tensors out. It knows nothing of
+  processes, files or Zarr and keeps no state from one call to the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from pipeline.calibration import Calibration
+from pipeline.experiment import Experiment
+from pipeline.frames import Measurement
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a method gives back.
+
+    Parameters
+    ----------
+    images
+        ``[B, C, s·Y, s·X]`` float32, C in the order of `Measurement.outputs`. The first is the unwrapped phase in
+        radians, zero in the background.
+    extras
+        Anything else worth keeping, by name.
+    """
+
+    images: torch.Tensor
+    extras: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Reconstructor(Protocol):
+    """A loaded method, ready for frames."""
+
+    def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
+        """Reconstruct a batch of measurements.
+
+        Parameters
+        ----------
+        frames
+            ``[B, K, Y, X]`` float32, corrected: dark subtracted, divided by the flat; 1 is the background in
+            brightfield. K in the order of `Measurement.frames`.
+        valid
+            ``[B, K, Y, X]`` bool, False where a pixel is missing, bad or saturated.
+        """
+        ...
+
+
+@runtime_checkable
+class Method(Protocol):
+    """What an entry point of the group ``livephase.methods`` names: a class without arguments."""
+
+    name: str
+
+    def measurement(self, experiment: Experiment) -> Measurement:
+        """Choose the frames this method needs. Must not import torch.
+
+        Raises
+        ------
+        ExperimentError
+            If the sequence does not deliver them, the optics rule it out, or
+            `experiment.reconstruction.settings` has an unknown key; with the fix.
+        """
+        ...
+
+    def load(
+        self, experiment: Experiment, calibration: Calibration, device: str, weights: Path | None
+    ) -> Reconstructor:
+        """Prepare everything that does not depend on the frames: transfer functions, networks.
+
+        Raises
+        ------
+        MethodError
+            If the weights are missing, unreadable or of other optics; with the fix.
+        """
+        ...

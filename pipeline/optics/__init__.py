@@ -1,0 +1,1 @@
+"""Differentiable optics in torch: propagation, pupils, illumination, forward models, sensor."""

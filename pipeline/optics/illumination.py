@@ -1,0 +1,81 @@
+"""Sources of light as sets of mutually incoherent plane waves (Abbe's picture).
+
+An LED at array position (x, y) sends light towards the axis: its plane wave travels along
+-(x, y), so its spatial frequency is minus the LED's direction sines over λ, turned into the camera's axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.calibration import LedOrientation
+from pipeline.experiment import Condenser, Experiment, Optics
+
+# Plane waves across a condenser's disc. 37 (three hexagonal rings) leaves the
+# intensity of a defocused cell within 0.2 % of 400 waves up to S = 0.4.
+_CONDENSER_RINGS = 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """Plane waves that add incoherently.
+
+    Parameters
+    ----------
+    frequencies
+        ``[S, 2]`` float64 (fx, fy) of each plane wave at the specimen, cycles/µm, in the camera's axes.
+    weights
+        ``[S]`` float64 intensity of each; they sum to 1, so a brightfield image without specimen is 1.
+    """
+
+    frequencies: torch.Tensor
+    weights: torch.Tensor
+
+
+def condenser_source(optics: Optics, coherence: float) -> Source:
+    """A uniform disc of radius S·NA/λ as concentric hexagonal rings; one plane wave at S = 0."""
+    if coherence == 0:
+        return Source(torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+    points = [(0.0, 0.0)]
+    # Rings at equal steps of radius with 6·r points each represent equal areas of the disc.
+    for ring in range(1, _CONDENSER_RINGS + 1):
+        radius = ring / (_CONDENSER_RINGS + 0.5)
+        angles = 2 * np.pi * (np.arange(6 * ring) + 0.5 * (ring % 2)) / (6 * ring)
+        points += list(zip(radius * np.cos(angles), radius * np.sin(angles), strict=True))
+    frequencies = torch.tensor(points, dtype=torch.float64) * coherence * optics.cutoff_per_um
+    return Source(frequencies, torch.full((len(points),), 1 / len(points), dtype=torch.float64))
+
+
+def channel_source(
+    experiment: Experiment,
+    channel: str,
+    orientation: LedOrientation | None = None,
+    led_sines: np.ndarray | None = None,
+    led_intensity: np.ndarray | None = None,
+) -> Source:
+    """The light of one channel of an experiment.
+
+    Parameters
+    ----------
+    channel
+        A name from `illumination.channels`.
+    orientation
+        Calibrated geometry of LEDs to camera; the array's axes are the camera's where None.
+    led_sines, led_intensity
+        ``[N, 2]`` and ``[N]`` of every LED of the array, where known better than nominal (direction
+        sines; relative intensity).
+    """
+    light = experiment.illumination
+    if isinstance(light, Condenser):
+        return condenser_source(experiment.optics, light.coherence)
+    pattern = light.channels[channel].pattern
+    assert pattern is not None  # noqa: S101 - refused by the experiment's validator
+    leds = light.leds(pattern, experiment.optics.numerical_aperture)
+    sines = (light.array.sines() if led_sines is None else led_sines)[leds]
+    intensity = np.ones(len(leds)) if led_intensity is None else led_intensity[leds]
+    turn = (orientation or LedOrientation()).matrix()
+    frequencies = -(sines @ turn.T) / experiment.optics.wavelength_um
+    return Source(torch.from_numpy(frequencies), torch.from_numpy(intensity / intensity.sum()))
