@@ -1,0 +1,413 @@
+"""The shared-memory ring: slots on their way from acquire to record and reconstruct.
+
+One writer (acquire), one recorder, any number of readers. A slot is the
+contiguous pixels ``[K, Y, X]`` of one `SlotKey` and its `FRAME_RECORD` rows. The
+driver writes frames in place, the recorder reads them in place; only the
+recorder's `Ring.free` gives slots back to the writer. Readers copy and then look
+whether the writer overtook them meanwhile: a torn slot is never delivered.
+
+There is no lock: every word has one process that writes it, so a killed process
+holds nothing and its successor goes on where the words say.
+
+    sequence   0, 1, 2, …: the slots in the order of publication; slot `sequence % slots`
+    head       how many are published; written by the writer
+    tail       how many are freed; written by the recorder
+    stamp      one a slot: 2·sequence + 1 while it is written, 2·sequence + 2 once it is complete
+
+Memory order. The words are aligned and eight bytes, so no CPU tears them. x86 keeps stores in
+order and loads in order, except for the streaming stores that large memory copies use, and other
+CPUs reorder more. `_fence` therefore stands between the stamp and the pixels on both sides. CPython
+offers no fence, but taking and giving a lock twice makes one: what comes before can't sink
+below the first release, what comes after can't rise above the second acquire, and that
+release and that acquire keep their order (a locked instruction on x86-64, RCsc on
+AArch64). Run on x86-64 only; on AArch64 it is an argument, not a measurement.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import shared_memory
+from pipeline.errors import ExperimentError, StoreError
+from pipeline.frames import FRAME_RECORD, FrameStatus, Plan, SlotKey, empty_records
+from pipeline.shared_memory import PAGE, Block
+from pipeline.waiting import wait_for
+
+_MAGIC: Final = int.from_bytes(b"LPhRing1", "little")
+_VERSION: Final = 1
+# Header words (int64). Head and tail have different writers: a cache line each.
+_MAGIC_WORD, _VERSION_WORD, _SLOTS, _K, _Y, _X, _ITEMSIZE = range(7)
+_HEAD, _TAIL = 64, 128
+
+_fence_lock = threading.Lock()
+
+
+class CopiedSlot(NamedTuple):
+    """What `Ring.copy` tells of the slot whose pixels it copied."""
+
+    key: SlotKey
+    records: NDArray[np.void]  # [K], all frames of the slot, also where only some were copied
+
+
+class HeldSlot(NamedTuple):
+    """A published slot as the recorder sees it: valid until it is freed."""
+
+    sequence: int
+    key: SlotKey
+    frames: NDArray[np.unsignedinteger]  # [K, Y, X], shared memory, read-only
+    records: NDArray[np.void]  # [K], a copy
+
+
+class WritableSlot:
+    """The slot that the writer is filling. Write all of it, then `publish` or `discard`."""
+
+    def __init__(self, ring: Ring, key: SlotKey, sequence: int) -> None:
+        self._ring = ring
+        self.key = key
+        self.sequence = sequence
+        self.frames: NDArray[np.unsignedinteger] = ring._frames(sequence)
+        """[K, Y, X] in shared memory. Holds old pixels until they are overwritten."""
+        self.records: NDArray[np.void] = ring._records[sequence % ring.slots]
+        """[K] in shared memory; begins as `empty_records`."""
+
+    def publish(self) -> int:
+        """Hand the slot over; its sequence number. Frames that are missing are blanked.
+
+        Raises
+        ------
+        ValueError
+            If a frame is neither written nor missing.
+        """
+        status = self.records["status"]
+        pending = np.flatnonzero(status == FrameStatus.PENDING)
+        if pending.size:
+            raise ValueError(f"frame {pending[0]} of {self.key} is neither written nor missing")
+        # An older slot's pixels must not pass for a measurement.
+        for index in np.flatnonzero(status != FrameStatus.WRITTEN):
+            self.frames[index] = 0
+        self._ring._publish(self)
+        return self.sequence
+
+    def discard(self) -> None:
+        """Drop the slot: nobody ever sees it, the next one takes its place."""
+        self._ring._discard(self)
+
+
+class Ring:
+    """One ring, as one process sees it. Made by `create` or `attach`.
+
+    Attributes
+    ----------
+    name
+        Of the shared memory.
+    slots
+        How many slots it holds.
+    slot_shape, dtype
+        ``(K, Y, X)`` and type of a slot's pixels.
+    """
+
+    def __init__(self, block: Block) -> None:
+        words = block.view(0, (PAGE // 8,), np.int64)
+        self.name = block.name
+        self.slots = int(words[_SLOTS])
+        self.slot_shape = (int(words[_K]), int(words[_Y]), int(words[_X]))
+        self.dtype: np.dtype[np.unsignedinteger] = np.dtype(f"u{words[_ITEMSIZE]}")
+        self._block = block
+        self._words = words
+        layout = _Layout.of(self.slots, self.slot_shape, self.dtype)
+        self._stamps = block.view(layout.stamps, (self.slots,), np.int64)
+        self._keys = block.view(layout.keys, (self.slots, 2), np.int64)
+        self._records = block.view(layout.records, (self.slots, self.slot_shape[0]), FRAME_RECORD)
+        self.pixel_memory: NDArray[np.uint8] = block.view(
+            layout.pixels, (self.slots, layout.stride), np.uint8
+        )
+        """[slots, bytes] all pixels, page aligned: for `cudaHostRegister`."""
+        self._open: WritableSlot | None = None
+
+    @classmethod
+    def create(cls, name: str, plan: Plan, slots: int) -> Self:
+        """A new, empty ring for the frames of `plan`.
+
+        Raises
+        ------
+        StoreError
+            If the name is in use, or there is too little shared memory.
+        """
+        if slots < 1:
+            raise ValueError(f"a ring of {slots} slots")
+        block = shared_memory.create(
+            name, _Layout.of(slots, plan.slot_shape, np.dtype(plan.dtype)).size
+        )
+        words = block.view(0, (PAGE // 8,), np.int64)
+        words[_VERSION_WORD : _ITEMSIZE + 1] = (
+            _VERSION,
+            slots,
+            *plan.slot_shape,
+            plan.dtype.itemsize,
+        )
+        _fence()
+        words[_MAGIC_WORD] = _MAGIC
+        return cls(block)
+
+    @classmethod
+    def attach(cls, name: str) -> Self:
+        """The ring that another process created.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or the block is something else.
+        """
+        block = shared_memory.attach(name)
+        words = block.view(0, (7,), np.int64) if block.size >= PAGE else np.zeros(7, np.int64)
+        magic, version = int(words[_MAGIC_WORD]), int(words[_VERSION_WORD])
+        del words
+        if magic != _MAGIC or version != _VERSION:
+            block.close()
+            raise StoreError(
+                f"the shared memory '{name}' is not a ring of this version",
+                "run all stages with the same livephase",
+            )
+        return cls(block)
+
+    def close(self) -> None:
+        """Let the memory go. Views that were handed out stay valid."""
+        self._open = None
+        # Our own views go first, so that the memory can.
+        for name in ("_words", "_stamps", "_keys", "_records", "pixel_memory"):
+            self.__dict__.pop(name, None)
+        self._block.close()
+
+    def unlink(self) -> None:
+        """Remove the ring's name; whoever has it attached keeps it."""
+        shared_memory.unlink(self.name)
+
+    @property
+    def head(self) -> int:
+        """How many slots were published; the newest has sequence ``head - 1``."""
+        return int(self._words[_HEAD])
+
+    @property
+    def tail(self) -> int:
+        """How many slots were freed; where a recorder goes on."""
+        return int(self._words[_TAIL])
+
+    @property
+    def fill(self) -> float:
+        """Share of the slots that the recorder has not freed, 0 … 1."""
+        return (self.head - self.tail) / self.slots
+
+    def begin(self, key: SlotKey, timeout_s: float) -> WritableSlot | None:
+        """Open the next slot for writing; None if the ring is still full after `timeout_s`.
+
+        Only the writer calls this. A slot that a killed writer left unpublished is opened anew.
+        """
+        if self._open is not None:
+            raise RuntimeError(f"the slot of {self._open.key} is still open")
+        sequence = self.head
+        if not wait_for(lambda: sequence - self.tail < self.slots, timeout_s):
+            return None
+        _fence()
+        index = sequence % self.slots
+        # Readers in the middle of a copy notice by this.
+        self._stamps[index] = 2 * sequence + 1
+        _fence()
+        self._keys[index] = key
+        self._records[index] = empty_records(self.slot_shape[0])
+        self._open = WritableSlot(self, key, sequence)
+        return self._open
+
+    def take(self, sequence: int) -> HeldSlot | None:
+        """A slot to be recorded, in place; None if it isn't published yet.
+
+        Only the recorder calls this, for slots that it has not freed.
+        """
+        if sequence < self.tail:
+            raise ValueError(f"slot {sequence} was freed: the ring's tail is {self.tail}")
+        if sequence >= self.head:
+            return None
+        _fence()
+        index = sequence % self.slots
+        frames = self._frames(sequence)
+        frames.flags.writeable = False
+        return HeldSlot(sequence, self._key(index), frames, self._records[index].copy())
+
+    def free(self, up_to_sequence: int) -> None:
+        """Give every slot before `up_to_sequence` back to the writer. The recorder's alone."""
+        if not self.tail <= up_to_sequence <= self.head:
+            raise ValueError(
+                f"can't free up to {up_to_sequence}: slots {self.tail} to {self.head} are in use"
+            )
+        # The recorder's reads are over before the writer may overwrite.
+        _fence()
+        self._words[_TAIL] = up_to_sequence
+
+    def copy(
+        self,
+        sequence: int,
+        out: NDArray[np.unsignedinteger],
+        frames: Sequence[int] | None = None,
+    ) -> CopiedSlot | None:
+        """Copy a slot's pixels out, for readers other than the recorder.
+
+        Parameters
+        ----------
+        sequence
+            Which slot.
+        out
+            ``[K, Y, X]``, or ``[len(frames), Y, X]``, of the ring's type. Its content means
+            nothing if None comes back.
+        frames
+            Which frames of the slot, in this order; all of them if None.
+
+        Returns
+        -------
+        CopiedSlot or None
+            None if the slot isn't published, or the writer has overtaken: read the store.
+        """
+        chosen = range(self.slot_shape[0]) if frames is None else frames
+        if out.shape != (len(chosen), *self.slot_shape[1:]) or out.dtype != self.dtype:
+            raise ValueError(
+                f"a copy of {len(chosen)} frames of {self.slot_shape[1:]} {self.dtype} "
+                f"does not go into {out.shape} {out.dtype}"
+            )
+        if not self._complete(sequence):
+            return None
+        _fence()
+        index = sequence % self.slots
+        source = self._frames(sequence)
+        for target, frame in enumerate(chosen):
+            _copy_frame(out[target], source[frame])
+            if not self._complete(sequence):
+                return None
+        copied = CopiedSlot(self._key(index), self._records[index].copy())
+        _fence()
+        return copied if self._complete(sequence) else None
+
+    def find(self, key: SlotKey) -> int | None:
+        """Sequence of the newest slot of this key that is still in the ring."""
+        matches = np.flatnonzero((self._keys == key).all(axis=1))
+        best = None
+        for index in matches:
+            stamp = int(self._stamps[index])
+            if stamp == 0 or stamp % 2:
+                continue
+            sequence = stamp // 2 - 1
+            _fence()
+            # The key again, after the stamp: it may have been another slot's a moment ago.
+            still = self._key(int(index)) == key
+            _fence()
+            if still and self._complete(sequence) and (best is None or sequence > best):
+                best = sequence
+        return best
+
+    def _frames(self, sequence: int) -> NDArray[Any]:
+        k, y, x = self.slot_shape
+        memory = self.pixel_memory[sequence % self.slots, : k * y * x * self.dtype.itemsize]
+        return memory.view(self.dtype).reshape(self.slot_shape)
+
+    def _key(self, index: int) -> SlotKey:
+        return SlotKey(int(self._keys[index, 0]), int(self._keys[index, 1]))
+
+    def _complete(self, sequence: int) -> bool:
+        if not 0 <= sequence < self.head:
+            return False
+        return bool(self._stamps[sequence % self.slots] == 2 * sequence + 2)
+
+    def _publish(self, slot: WritableSlot) -> None:
+        self._end(slot)
+        _fence()
+        self._stamps[slot.sequence % self.slots] = 2 * slot.sequence + 2
+        _fence()
+        self._words[_HEAD] = slot.sequence + 1
+
+    def _discard(self, slot: WritableSlot) -> None:
+        self._end(slot)
+
+    def _end(self, slot: WritableSlot) -> None:
+        if self._open is not slot:
+            raise RuntimeError(f"the slot of {slot.key} was published or discarded before")
+        self._open = None
+
+
+def slots_for(
+    plan: Plan,
+    slot_s: float,
+    budget_bytes: float,
+    *,
+    seconds: float = 10.0,
+    at_least: int = 2,
+) -> int:
+    """How many slots a ring should have.
+
+    Parameters
+    ----------
+    plan
+        What is acquired.
+    slot_s
+        Seconds from one slot to the next.
+    budget_bytes
+        Most memory for the ring.
+    seconds
+        How long the recorder may be away. Where the budget allows less, so does the result.
+    at_least
+        What the recorder holds at once (its shard in the making), plus one to write in.
+
+    Raises
+    ------
+    ExperimentError
+        If not even `at_least` slots fit into the budget.
+    """
+    wanted = max(at_least, min(plan.slots, math.ceil(seconds / max(slot_s, 1e-6))))
+    one = _Layout.of(1, plan.slot_shape, np.dtype(plan.dtype))
+    fit = int((budget_bytes - PAGE) // (one.size - PAGE))
+    if fit < at_least:
+        need = _Layout.of(at_least, plan.slot_shape, np.dtype(plan.dtype)).size
+        raise ExperimentError(
+            f"`output.ring_gb` is {budget_bytes / 1e9:.2f}, but {at_least} timepoints of "
+            f"{plan.slot_bytes / 1e6:.1f} MB in flight need {need / 1e9:.2f}",
+            f"set output.ring_gb to {need / 1e9 + 0.01:.2f} or more",
+        )
+    return min(wanted, fit)
+
+
+class _Layout(NamedTuple):
+    """Where things lie in the block, in bytes."""
+
+    stamps: int
+    keys: int
+    records: int
+    pixels: int
+    stride: int
+    size: int
+
+    @classmethod
+    def of(cls, slots: int, slot_shape: tuple[int, int, int], dtype: np.dtype[Any]) -> _Layout:
+        stamps = PAGE
+        keys = stamps + 8 * slots
+        records = keys + 16 * slots
+        pixels = _whole_pages(records + FRAME_RECORD.itemsize * slot_shape[0] * slots)
+        stride = _whole_pages(math.prod(slot_shape) * dtype.itemsize)
+        return cls(stamps, keys, records, pixels, stride, pixels + stride * slots)
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // PAGE) * PAGE
+
+
+def _copy_frame(target: NDArray[Any], source: NDArray[Any]) -> None:
+    np.copyto(target, source)
+
+
+def _fence() -> None:
+    """Full memory fence; see the top of this file."""
+    with _fence_lock:
+        pass
+    with _fence_lock:
+        pass
