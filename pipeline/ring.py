@@ -14,19 +14,12 @@ holds nothing and its successor goes on where the words say.
     tail       how many are freed; written by the recorder
     stamp      one a slot: 2·sequence + 1 while it is written, 2·sequence + 2 once it is complete
 
-Memory order. The words are aligned and eight bytes, so no CPU tears them. x86 keeps stores in
-order and loads in order, except for the streaming stores that large memory copies use, and other
-CPUs reorder more. `_fence` therefore stands between the stamp and the pixels on both sides. CPython
-offers no fence, but taking and giving a lock twice makes one: what comes before can't sink
-below the first release, what comes after can't rise above the second acquire, and that
-release and that acquire keep their order (a locked instruction on x86-64, RCsc on
-AArch64). Run on x86-64 only; on AArch64 it is an argument, not a measurement.
+A `fence` stands between the words and the pixels, in the writer and in the readers.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Self
 
@@ -34,18 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import shared_memory
-from pipeline.errors import ExperimentError, StoreError
+from pipeline.errors import ExperimentError
+from pipeline.fence import fence
 from pipeline.frames import FRAME_RECORD, FrameStatus, Plan, SlotKey, empty_records
 from pipeline.shared_memory import PAGE, Block
 from pipeline.waiting import wait_for
 
-_MAGIC: Final = int.from_bytes(b"LPhRing1", "little")
-_VERSION: Final = 1
+_KIND: Final = "ring"
 # Header words (int64). Head and tail have different writers: a cache line each.
-_MAGIC_WORD, _VERSION_WORD, _SLOTS, _K, _Y, _X, _ITEMSIZE = range(7)
+_SLOTS, _K, _Y, _X, _ITEMSIZE = range(1, 6)
 _HEAD, _TAIL = 64, 128
-
-_fence_lock = threading.Lock()
 
 
 class CopiedSlot(NamedTuple):
@@ -144,15 +135,10 @@ class Ring:
         block = shared_memory.create(
             name, _Layout.of(slots, plan.slot_shape, np.dtype(plan.dtype)).size
         )
-        words = block.view(0, (PAGE // 8,), np.int64)
-        words[_VERSION_WORD : _ITEMSIZE + 1] = (
-            _VERSION,
-            slots,
-            *plan.slot_shape,
-            plan.dtype.itemsize,
-        )
-        _fence()
-        words[_MAGIC_WORD] = _MAGIC
+        header = block.view(0, (PAGE // 8,), np.int64)
+        header[_SLOTS : _ITEMSIZE + 1] = (slots, *plan.slot_shape, plan.dtype.itemsize)
+        fence()
+        block.sign(_KIND)
         return cls(block)
 
     @classmethod
@@ -164,17 +150,13 @@ class Ring:
         StoreError
             If there is none, or the block is something else.
         """
-        block = shared_memory.attach(name)
-        words = block.view(0, (7,), np.int64) if block.size >= PAGE else np.zeros(7, np.int64)
-        magic, version = int(words[_MAGIC_WORD]), int(words[_VERSION_WORD])
-        del words
-        if magic != _MAGIC or version != _VERSION:
-            block.close()
-            raise StoreError(
-                f"the shared memory '{name}' is not a ring of this version",
-                "run all stages with the same livephase",
-            )
-        return cls(block)
+        return cls(shared_memory.attach(name, _KIND))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let the memory go. Views that were handed out stay valid."""
@@ -213,11 +195,11 @@ class Ring:
         sequence = self.head
         if not wait_for(lambda: sequence - self.tail < self.slots, timeout_s):
             return None
-        _fence()
+        fence()
         index = sequence % self.slots
         # Readers in the middle of a copy notice by this.
         self._stamps[index] = 2 * sequence + 1
-        _fence()
+        fence()
         self._keys[index] = key
         self._records[index] = empty_records(self.slot_shape[0])
         self._open = WritableSlot(self, key, sequence)
@@ -232,7 +214,7 @@ class Ring:
             raise ValueError(f"slot {sequence} was freed: the ring's tail is {self.tail}")
         if sequence >= self.head:
             return None
-        _fence()
+        fence()
         index = sequence % self.slots
         frames = self._frames(sequence)
         frames.flags.writeable = False
@@ -245,7 +227,7 @@ class Ring:
                 f"can't free up to {up_to_sequence}: slots {self.tail} to {self.head} are in use"
             )
         # The recorder's reads are over before the writer may overwrite.
-        _fence()
+        fence()
         self._words[_TAIL] = up_to_sequence
 
     def copy(
@@ -279,7 +261,7 @@ class Ring:
             )
         if not self._complete(sequence):
             return None
-        _fence()
+        fence()
         index = sequence % self.slots
         source = self._frames(sequence)
         for target, frame in enumerate(chosen):
@@ -287,7 +269,7 @@ class Ring:
             if not self._complete(sequence):
                 return None
         copied = CopiedSlot(self._key(index), self._records[index].copy())
-        _fence()
+        fence()
         return copied if self._complete(sequence) else None
 
     def find(self, key: SlotKey) -> int | None:
@@ -299,10 +281,10 @@ class Ring:
             if stamp == 0 or stamp % 2:
                 continue
             sequence = stamp // 2 - 1
-            _fence()
+            fence()
             # The key again, after the stamp: it may have been another slot's a moment ago.
             still = self._key(int(index)) == key
-            _fence()
+            fence()
             if still and self._complete(sequence) and (best is None or sequence > best):
                 best = sequence
         return best
@@ -322,9 +304,9 @@ class Ring:
 
     def _publish(self, slot: WritableSlot) -> None:
         self._end(slot)
-        _fence()
+        fence()
         self._stamps[slot.sequence % self.slots] = 2 * slot.sequence + 2
-        _fence()
+        fence()
         self._words[_HEAD] = slot.sequence + 1
 
     def _discard(self, slot: WritableSlot) -> None:
@@ -403,11 +385,3 @@ def _whole_pages(size: int) -> int:
 
 def _copy_frame(target: NDArray[Any], source: NDArray[Any]) -> None:
     np.copyto(target, source)
-
-
-def _fence() -> None:
-    """Full memory fence; see the top of this file."""
-    with _fence_lock:
-        pass
-    with _fence_lock:
-        pass

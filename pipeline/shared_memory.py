@@ -34,6 +34,8 @@ from numpy.typing import DTypeLike, NDArray
 from pipeline.errors import StoreError
 
 PAGE: Final = 4096
+# Of the layouts of ring, control, mailbox and telemetry: changed with any of them.
+_VERSION: Final = 1
 _LINUX_FOLDER: Final = Path("/dev/shm")
 _AS_FILES = sys.platform == "linux"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -59,6 +61,10 @@ class Block:
         dtype = np.dtype(dtype)
         flat = np.frombuffer(self._buffer(), np.uint8, math.prod(shape) * dtype.itemsize, offset)
         return flat.view(dtype).reshape(shape)
+
+    def sign(self, kind: str) -> None:
+        """Say what the block is, in its first eight bytes, once everything else of it is there."""
+        self.view(0, (1,), np.int64)[0] = _signature(kind)
 
     def close(self) -> None:
         """Let the memory go. Safe to call again, and while views of it are alive."""
@@ -86,8 +92,7 @@ def create(name: str, size: int) -> Block:
     StoreError
         If the name is in use, or there is too little shared memory.
     """
-    if size <= 0:
-        raise ValueError(f"shared memory '{name}' of {size} bytes")
+    size = max(size, PAGE)
     # Where shared memory is not a disk of limited size, nothing else stops it from eating it all.
     available = psutil.virtual_memory().available
     if size > available:
@@ -117,13 +122,13 @@ def create(name: str, size: int) -> Block:
     return Block(name, memory)
 
 
-def attach(name: str) -> Block:
-    """The block that another process created; it stays when this process exits.
+def attach(name: str, kind: str) -> Block:
+    """The block that another process created and signed; it stays when this process exits.
 
     Raises
     ------
     StoreError
-        If there is none of this name.
+        If there is none of this name, or it is of another kind or version.
     """
     try:
         memory = _attach_file(_path(name)) if _AS_FILES else _segment(name)
@@ -132,7 +137,14 @@ def attach(name: str) -> Block:
             f"there is no shared memory '{name}' ({error})",
             "the run that made it is over: start it again",
         ) from error
-    return Block(name, memory)
+    block = Block(name, memory)
+    if block.size < PAGE or int(block.view(0, (1,), np.int64)[0]) != _signature(kind):
+        block.close()
+        raise StoreError(
+            f"the shared memory '{name}' is not a {kind} of this version",
+            "run every process of a run with the same livephase",
+        )
+    return block
 
 
 def unlink(name: str) -> bool:
@@ -157,6 +169,10 @@ def unlink(name: str) -> bool:
     segment.unlink()
     segment.close()
     return True
+
+
+def _signature(kind: str) -> int:
+    return int.from_bytes(kind.encode("ascii").ljust(7, b"\0")[:7] + bytes([_VERSION]), "little")
 
 
 def _path(name: str) -> Path:
