@@ -1,0 +1,1 @@
+"""Experiments of the demonstrations, one file a method."""
