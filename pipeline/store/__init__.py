@@ -1,0 +1,1 @@
+"""Run folders, ledgers and OME-Zarr: the only place that knows Zarr."""

@@ -1,0 +1,404 @@
+"""Writes raw slots: whole shards, durable before their ledger records, memory handed over without a copy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import LivephaseError, StoreError
+from pipeline.experiment import Experiment
+from pipeline.frames import FRAME_RECORD, FrameStatus, MissingReason, SlotKey
+from pipeline.store.arrays import make_context, open_array, read_array
+from pipeline.store.checksum import crc32c, slot_crc
+from pipeline.store.failures import write_failure
+from pipeline.store.layout import (
+    array_path,
+    create_raw,
+    remove_stale_locks,
+    set_timepoints,
+    slot_period_s,
+    timepoints_per_shard,
+)
+from pipeline.store.ledger import LedgerKind, LedgerWriter
+from pipeline.store.run_folder import RunFolder
+
+# One slot: its key, its frames ``[K, Y, X]`` and their records ``[K]`` of `FRAME_RECORD`.
+RawSlot = tuple[SlotKey, NDArray[np.unsignedinteger], NDArray[np.void]]
+
+
+class ShardKey(NamedTuple):
+    """One raw file: the `number`-th of a position along its time axis."""
+
+    position: int
+    number: int
+
+
+class Pending:
+    """A shard on its way to the disk. Its memory must stay as it is until `done`."""
+
+    def __init__(self, writer: RawWriter, shard: ShardKey, keys: tuple[SlotKey, ...]) -> None:
+        self.shard = shard
+        self.keys = keys
+        self._writer = writer
+        self._future: Any = None
+        self._records: NDArray[np.void] | None = None
+        self._source: Any = None
+        self._committed = False
+        self._error: StoreError | None = None
+
+    def done(self) -> bool:
+        """Whether the slots are committed: shard durable, ledger records durable. Doesn't wait for the shard.
+
+        Raises
+        ------
+        StoreError
+            The write failed (a full disk): nothing of it is committed.
+        """
+        if not self._committed and self._error is None:
+            self._writer.poll()
+        if self._error is not None:
+            raise self._error
+        return self._committed
+
+    def wait(self) -> None:
+        """Wait until `done`. Raises like it."""
+        while not self.done():
+            self._writer.wait_for(self)
+
+
+class RawWriter:
+    """The recorder's way to the disk.
+
+    Parameters
+    ----------
+    folder
+        Its lock is held by the run.
+    experiment
+        Of this run; a store or ledger of another one is refused.
+    pixel_um
+        Camera pixel at the sample, as calibrated; the nominal one if None. Only used to make a new store.
+    most_timepoints
+        Cap on timepoints per shard (the ring must hold a whole shard, times the positions in between).
+        A store that is there keeps what it has.
+    in_flight
+        Shards on their way at the same time; `submit` waits when there are more.
+
+    Attributes
+    ----------
+    plan, layout
+        Of the run, of the raw store.
+    timepoints_per_shard
+        T of this store.
+
+    Not thread-safe: one thread calls it.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        experiment: Experiment,
+        *,
+        pixel_um: float | None = None,
+        most_timepoints: int | None = None,
+        in_flight: int = 4,
+    ) -> None:
+        self.folder = folder
+        self.plan = experiment.plan()
+        self._store = folder.raw_store
+        self._limit = in_flight
+        self._in_flight: list[Pending] = []
+        self._failure: LivephaseError | None = None
+        self._context = make_context()
+        self._arrays: dict[int, Any] = {}
+        # The ledger's lock first: a recorder that is still dying must not write any more.
+        self._ledger = LedgerWriter(
+            folder.raw_ledger, LedgerKind.RAW, experiment.fingerprint(), self.plan.frames_per_slot
+        )
+        try:
+            wanted = timepoints_per_shard(
+                self.plan, experiment.output.shard_s, slot_period_s(experiment), most_timepoints
+            )
+            self.layout = create_raw(
+                self._store, experiment, pixel_um or experiment.pixel_um, wanted
+            )
+            set_timepoints(self._store, experiment, self.plan.timepoints)
+            remove_stale_locks(self._store)
+        except BaseException:
+            self._ledger.close()
+            raise
+        self.timepoints_per_shard = self.layout.timepoints_per_shard
+        shape = (self.plan.timepoints, len(self.plan.positions))
+        self._committed = np.zeros(shape, bool)
+        self._crcs = np.zeros(shape, np.uint32)
+        self._note(self._ledger.records)
+
+    def is_committed(self, key: SlotKey) -> bool:
+        """Whether the slot is in the ledger (durably)."""
+        return bool(self._committed[key])
+
+    def committed(self) -> NDArray[np.bool_]:
+        """``[timepoints, positions]``, True where the slot is in the ledger. A view: don't write."""
+        return self._committed
+
+    def shard_of(self, key: SlotKey) -> ShardKey:
+        """The shard that a slot belongs to."""
+        return ShardKey(key.position, key.timepoint // self.timepoints_per_shard)
+
+    def shard_slots(self, shard: ShardKey) -> list[SlotKey]:
+        """Every planned slot of a shard, in time; the last shard may have fewer."""
+        begin = shard.number * self.timepoints_per_shard
+        end = min(begin + self.timepoints_per_shard, self.plan.timepoints)
+        return [SlotKey(t, shard.position) for t in range(begin, end)]
+
+    def submit(self, group: Sequence[RawSlot]) -> Pending:
+        """Begin to write slots of ONE shard; waits while `in_flight` others are on their way.
+
+        A full shard whose slots lie in memory at equal distances (one slot; slices of one ring) is handed
+        over without a copy. A part of a shard (pause, stop) is completed with what was committed before,
+        read back and checked, and with zeros. Missing frames are stored as zeros whatever lies in their place.
+        A slot that is committed already is accepted if its pixels are the same, and not recorded twice.
+
+        Parameters
+        ----------
+        group
+            In any order. The frames must not change until the result is `done`.
+
+        Raises
+        ------
+        StoreError
+            This or an earlier write failed, or a slot was committed before with other pixels.
+        ValueError
+            A group that is empty, not of one shard or outside the plan; wrong shape or type; a record that
+            is neither written nor missing with a reason.
+        """
+        if self._failure is not None:
+            raise self._failure
+        shard = self._check(group)
+        while self._busy(shard) or len(self._in_flight) >= self._limit:
+            self.wait_for(self._busy(shard) or self._in_flight[0])
+            self.poll()
+            if self._failure is not None:
+                raise self._failure
+        slots = {
+            key: (frames, records, slot_crc(frames, records)) for key, frames, records in group
+        }
+        for key, (_, _, crc) in slots.items():
+            if self._committed[key] and self._crcs[key] != crc:
+                raise StoreError(
+                    f"timepoint {key.timepoint}, position {key.position} is committed with other pixels",
+                    "resume the run with the recorder's own list of what is committed",
+                )
+        new = [key for key in slots if not self._committed[key]]
+        pending = Pending(self, shard, tuple(slots))
+        pending._records = self._make_records({key: slots[key] for key in new})
+        if not new:
+            pending._committed = True
+            return pending
+        source = self._whole_shard(shard, {key: (f, r) for key, (f, r, _) in slots.items()})
+        begin = shard.number * self.timepoints_per_shard
+        target = self._array(shard.position)[begin : begin + len(source)]
+        pending._source = source.reshape(target.shape)
+        try:
+            future = target.write(pending._source, can_reference_source_data_indefinitely=True)
+        except (ValueError, OSError) as error:
+            raise self._fail(error) from error
+        future.commit.force()
+        pending._future = future.commit
+        self._in_flight.append(pending)
+        return pending
+
+    def poll(self) -> None:
+        """Commit what has become durable; cheap. Errors are kept for `Pending.done` and the next `submit`."""
+        ready = [p for p in self._in_flight if p._future.done()]
+        if not ready:
+            return
+        self._in_flight = [p for p in self._in_flight if p not in ready]
+        good = []
+        for pending in ready:
+            pending._source = None
+            error = pending._future.exception()
+            if error is None:
+                good.append(pending)
+            else:
+                pending._error = self._fail(error)
+        records = [p._records for p in good if p._records is not None]
+        if not records:
+            return
+        joined = np.concatenate(records)
+        try:
+            self._ledger.append(joined)
+        except StoreError as error:
+            self._failure = error
+            for pending in good:
+                pending._error = error
+            return
+        self._note(joined)
+        for pending in good:
+            pending._committed = True
+
+    def wait_for(self, pending: Pending) -> None:
+        """Wait until a shard's write is over; `poll` then commits it."""
+        if pending._future is not None:
+            pending._future.exception()
+
+    def flush(self) -> None:
+        """Wait until everything submitted is committed. Raises like `Pending.done`."""
+        while self._in_flight:
+            self.wait_for(self._in_flight[0])
+            self.poll()
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Let go of the store and the ledger's lock; waits for writes in flight; safe to call again."""
+        for pending in self._in_flight:
+            self.wait_for(pending)
+        self.poll()
+        self._arrays.clear()
+        self._ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check(self, group: Sequence[RawSlot]) -> ShardKey:
+        if not group:
+            raise ValueError("a group needs at least one slot")
+        shards = set()
+        for key, frames, records in group:
+            if not (
+                0 <= key.timepoint < self.plan.timepoints
+                and 0 <= key.position < len(self.plan.positions)
+            ):
+                raise ValueError(f"{key} is outside the plan")
+            if frames.shape != self.plan.slot_shape or frames.dtype != self.plan.dtype:
+                raise ValueError(
+                    f"{key} is {frames.dtype} {frames.shape}, the plan says {self.plan.dtype} {self.plan.slot_shape}"
+                )
+            if not frames.flags.c_contiguous:
+                raise ValueError(f"the frames of {key} are not C-contiguous")
+            if records.dtype != FRAME_RECORD or records.shape != (self.plan.frames_per_slot,):
+                raise ValueError(
+                    f"the records of {key} are not [{self.plan.frames_per_slot}] of FRAME_RECORD"
+                )
+            missing = records["status"] == FrameStatus.MISSING
+            if not (missing | (records["status"] == FrameStatus.WRITTEN)).all():
+                raise ValueError(f"a frame of {key} is neither written nor missing")
+            if ((records["reason"] == MissingReason.NONE) == missing).any():
+                raise ValueError(
+                    f"a frame of {key} is missing without a reason, or written with one"
+                )
+            shards.add(self.shard_of(key))
+        if len(shards) != 1:
+            raise ValueError("a group must be of one shard")
+        if len({key for key, _, _ in group}) != len(group):
+            raise ValueError("a group names a slot twice")
+        return shards.pop()
+
+    def _busy(self, shard: ShardKey) -> Pending | None:
+        return next((p for p in self._in_flight if p.shard == shard), None)
+
+    def _make_records(
+        self, slots: dict[SlotKey, tuple[NDArray[np.unsignedinteger], NDArray[np.void], int]]
+    ) -> NDArray[np.void]:
+        out = np.zeros(len(slots), self._ledger.dtype)
+        now = time.time()
+        for row, (key, (_, records, crc)) in zip(out, slots.items(), strict=True):
+            row["timepoint"], row["position"] = key
+            row["pixels_crc"] = crc
+            row["time_utc"] = now
+            row["frames"] = records
+        return out
+
+    def _whole_shard(
+        self,
+        shard: ShardKey,
+        slots: dict[SlotKey, tuple[NDArray[np.unsignedinteger], NDArray[np.void]]],
+    ) -> NDArray[np.unsignedinteger]:
+        """All pixels of a shard, ``[T, K, Y, X]``; a view of the slots' own memory where that is possible."""
+        keys = self.shard_slots(shard)
+        complete = all((r["status"] == FrameStatus.WRITTEN).all() for _, r in slots.values())
+        if complete and len(slots) == len(keys):
+            view = _as_one_array([slots[key][0] for key in keys])
+            if view is not None:
+                return view
+        whole = np.zeros((len(keys), *self.plan.slot_shape), self.plan.dtype)
+        before = [i for i, key in enumerate(keys) if key not in slots and self._committed[key]]
+        if before:
+            begin = keys[0].timepoint
+            stored = read_array(
+                self._array(shard.position),
+                slice(begin, begin + len(keys)),
+                f"shard {shard.number} of {self._store}",
+            ).reshape(whole.shape)
+            for i in before:
+                if crc32c(stored[i]) != self._crcs[keys[i]]:
+                    raise StoreError(
+                        f"timepoint {keys[i].timepoint}, position {keys[i].position} in {self._store} is damaged: "
+                        "its pixels don't fit their checksum",
+                        "restore the file from a copy; `livephase verify` lists the damage",
+                    )
+                whole[i] = stored[i]
+        for i, key in enumerate(keys):
+            if key in slots:
+                frames, records = slots[key]
+                written = records["status"] == FrameStatus.WRITTEN
+                whole[i][written] = frames[written]
+        return whole
+
+    def _array(self, position: int) -> Any:
+        if position not in self._arrays:
+            self._arrays[position] = open_array(
+                array_path(self._store, self.plan, position), self._context
+            )
+        return self._arrays[position]
+
+    def _fail(self, error: BaseException) -> StoreError:
+        failure = write_failure(self._store, error)
+        self._failure = failure
+        return failure
+
+    def _note(self, records: NDArray[np.void]) -> None:
+        t, p = records["timepoint"], records["position"]
+        self._committed[t, p] = True
+        self._crcs[t, p] = records["pixels_crc"]
+
+
+def _as_one_array(slots: list[NDArray[np.unsignedinteger]]) -> NDArray[np.unsignedinteger] | None:
+    """The slots as one array ``[T, K, Y, X]`` on their own memory, or None where they don't lie evenly.
+
+    They must be parts of one block of memory: two blocks can lie at the right distance by chance, and
+    then nothing keeps the second alive.
+    """
+    if len(slots) == 1:
+        return slots[0][None]
+    addresses = [slot.__array_interface__["data"][0] for slot in slots]
+    steps = {b - a for a, b in pairwise(addresses)}
+    if len(steps) > 1 or len({id(_owner(slot)) for slot in slots}) > 1:
+        return None
+    first = slots[0]
+    return np.lib.stride_tricks.as_strided(
+        first, (len(slots), *first.shape), (steps.pop(), *first.strides), writeable=False
+    )
+
+
+def _owner(array: NDArray[Any]) -> Any:
+    """What the memory of an array belongs to, at the end of the chain of views."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    # Each `SharedMemory.buf` slice is a memoryview of its own, all on the same mapping.
+    return owner.obj if isinstance(owner, memoryview) else owner
