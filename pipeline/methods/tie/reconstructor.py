@@ -1,0 +1,148 @@
+"""The transport-of-intensity equation, solved by FFT on the mirrored field.
+
+With I(z) the intensity z downstream of the specimen and k = 2πn/λ,
+
+    k ∂I/∂z = -∇·(I ∇φ)
+
+(Teague, J. Opt. Soc. Am. 73, 1983): a thick place focuses light, so its image brightens downstream.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.calibration import Calibration
+from pipeline.experiment import Experiment
+from pipeline.methods.background import background_level, zero_background
+from pipeline.methods.contract import Reconstruction
+from pipeline.methods.fill import fill_invalid
+from pipeline.methods.tie.settings import TieSettings
+
+# Darker places scatter rather than absorb: dividing by less would only raise noise.
+_DARKEST = 0.1
+
+
+def load_tie(
+    experiment: Experiment, calibration: Calibration, settings: TieSettings, device: str
+) -> TieReconstructor:
+    """Everything that does not depend on the frames."""
+    foci = np.asarray(experiment.sequence.foci_um) * (calibration.z_scale or 1.0)
+    order = settings.order or (3 if len(foci) >= 4 else 1)
+    intensity, derivative = focus_fit(foci, order)
+    pixel_um = calibration.pixel_um or experiment.pixel_um
+    optics = experiment.optics
+    k = 2 * math.pi * optics.refractive_index / optics.wavelength_um
+    turnover = settings.regularisation * (2 * math.pi * optics.cutoff_per_um) ** 2
+    return TieReconstructor(
+        torch.tensor(intensity, dtype=torch.float32, device=device),
+        torch.tensor(-k * derivative, dtype=torch.float32, device=device),
+        experiment.microscope.camera.shape_px,
+        pixel_um,
+        turnover,
+        settings.intensity == "uniform",
+    )
+
+
+def focus_fit(
+    foci_um: NDArray[np.float64], order: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights of the frames that give intensity and axial derivative at focus 0.
+
+    Least squares of a polynomial in z through all foci: of all unbiased linear estimates it
+    has the least noise.
+
+    Returns
+    -------
+    intensity, derivative
+        ``[K]`` each; derivative in 1/µm.
+    """
+    # In units of the range, so that high orders stay well conditioned.
+    scale = np.abs(foci_um).max()
+    powers = np.vander(foci_um / scale, order + 1, increasing=True)
+    fit = np.linalg.pinv(powers)
+    return fit[0], fit[1] / scale
+
+
+class TieReconstructor:
+    """`tie`, loaded for one camera, set of foci and device.
+
+    Parameters
+    ----------
+    intensity, transport
+        ``[K]`` weights that give the intensity in focus, and -k times its axial derivative in 1/µm².
+    turnover
+        Squared angular frequency, 1/µm², below which the inverse Laplacian is damped.
+    """
+
+    def __init__(
+        self,
+        intensity: torch.Tensor,
+        transport: torch.Tensor,
+        shape: tuple[int, int],
+        pixel_um: float,
+        turnover: float,
+        uniform: bool,
+    ) -> None:
+        self.intensity = intensity
+        self.transport = transport
+        self.shape = shape
+        self.uniform = uniform
+        device = intensity.device
+        # The mirrored field, twice the size along each axis, has no edges.
+        self.wave_y, self.wave_x = (
+            2 * math.pi * frequencies(2 * n, d=pixel_um).to(device)
+            for n, frequencies in zip(shape, (torch.fft.fftfreq, torch.fft.rfftfreq), strict=True)
+        )
+        square = self.wave_y[:, None] ** 2 + self.wave_x**2
+        damped = square**2 + turnover**2
+        damped[0, 0] = 1.0
+        self.inverse_laplacian = -square / damped
+
+    @torch.inference_mode()
+    def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
+        """See `Reconstructor`; the image is the phase, ``[B, 1, Y, X]``."""
+        device = self.intensity.device
+        frames = fill_invalid(frames.to(device), valid.to(device))
+        # Flicker between foci would otherwise look like a change along z.
+        frames = frames / background_level(frames)[..., None, None]
+        transport = torch.einsum("k,bkyx->byx", self.transport, frames)
+        if self.uniform:
+            phase = self._real(self._spectrum(transport) * self.inverse_laplacian)
+        else:
+            intensity = torch.einsum("k,bkyx->byx", self.intensity, frames).clamp(min=_DARKEST)
+            phase = self._through_auxiliary(transport, intensity)
+        return Reconstruction(zero_background(phase)[:, None].contiguous())
+
+    def _through_auxiliary(self, transport: torch.Tensor, intensity: torch.Tensor) -> torch.Tensor:
+        """Teague's way: ∇ψ = I∇φ, so ψ = ∇⁻²(-k ∂I/∂z) and φ = ∇⁻²∇·(∇ψ / I)."""
+        psi = self._spectrum(transport) * self.inverse_laplacian
+        mirrored = _mirror(intensity)
+        size = mirrored.shape[-2:]
+        divergence = torch.zeros_like(psi)
+        for wave in (self.wave_y[:, None], self.wave_x):
+            flow = torch.fft.irfft2(1j * wave * psi, s=size) / mirrored
+            divergence += 1j * wave * torch.fft.rfft2(flow)
+        return self._real(divergence * self._inverse_twice())
+
+    def _inverse_twice(self) -> torch.Tensor:
+        """The second inverse Laplacian undamped: the first has damped enough."""
+        square = self.wave_y[:, None] ** 2 + self.wave_x**2
+        square[0, 0] = 1.0
+        return -1 / square
+
+    def _spectrum(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.fft.rfft2(_mirror(image))
+
+    def _real(self, spectrum: torch.Tensor) -> torch.Tensor:
+        y, x = self.shape
+        return torch.fft.irfft2(spectrum, s=(2 * y, 2 * x))[..., :y, :x]
+
+
+def _mirror(image: torch.Tensor) -> torch.Tensor:
+    """``[..., Y, X]`` → ``[..., 2Y, 2X]``, each half the mirror of the other."""
+    image = torch.cat([image, image.flip(-1)], -1)
+    return torch.cat([image, image.flip(-2)], -2)
