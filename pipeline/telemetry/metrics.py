@@ -1,0 +1,144 @@
+"""The one table of everything that is counted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pipeline.frames import MissingReason
+
+# Fine, for percentiles right to some 6 %: 20 bounds a decade from 0.1 ms to 100 s.
+BOUNDS_PER_DECADE: Final = 20
+BOUNDS_S: Final = tuple(1e-4 * 10 ** (i / BOUNDS_PER_DECADE) for i in range(121))
+# Coarse, for Prometheus: every bucket is a time series of its own.
+EXPORT_EVERY: Final = 5
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Parameters
+    ----------
+    name
+        As `StageWriter` takes it.
+    kind
+        Counters grow, gauges are set, histograms observe seconds.
+    help
+        A line for Prometheus.
+    merge
+        How the gauges of several stages make one: the one set last, or their sum.
+    per_stage
+        Whether each stage's value is shown apart, labelled by the stage.
+    default
+        Value of a gauge that nobody has set.
+    family, labels
+        Prometheus name without ``livephase_`` (and ``_total``) where it isn't `name`, and labels.
+    states
+        Names of a gauge's values 0, 1, …: exported as one series a state, 1 where it holds.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    merge: Literal["newest", "sum"] = "newest"
+    per_stage: bool = False
+    default: float = 0.0
+    family: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    states: tuple[str, ...] = ()
+
+    @property
+    def exported(self) -> str:
+        """Prometheus name; ``_total`` of counters is added by the format."""
+        return f"livephase_{self.family or self.name}"
+
+    @property
+    def cells(self) -> int:
+        """Words of eight bytes it takes in a stage's lane."""
+        # A gauge: value and time. A histogram: buckets, overflow, sum.
+        return {"counter": 1, "gauge": 2, "histogram": len(BOUNDS_S) + 2}[self.kind]
+
+
+def missing_metric(reason: MissingReason) -> str:
+    """Name of the counter of frames missing for a reason."""
+    return f"frames_missing_{reason.name.lower()}"
+
+
+METRICS: Final = (
+    Metric("frames_planned", "gauge", "Frames that the run is to deliver."),
+    Metric("frames_acquired", "counter", "Frames that the camera delivered."),
+    Metric("frames_reacquired", "counter", "Frames lost in a crash and taken again."),
+    Metric("frames_written", "counter", "Frames durable in the raw store."),
+    *(
+        Metric(
+            missing_metric(reason),
+            "counter",
+            "Planned frames that will never be there, by reason.",
+            family="frames_missing",
+            labels=(("reason", reason.name.lower()),),
+        )
+        for reason in MissingReason
+        if reason is not MissingReason.NONE
+    ),
+    Metric("slots_published", "counter", "Timepoints and positions handed over by acquisition."),
+    Metric("slots_committed", "counter", "Timepoints and positions recorded in the raw ledger."),
+    Metric("slots_reconstructed", "counter", "Phase images recorded in the phase ledger."),
+    Metric("slots_skipped", "counter", "Not reconstructed because frames are missing."),
+    Metric("bytes_written", "counter", "Bytes of raw pixels made durable, before compression."),
+    Metric(
+        "ring_fill", "gauge", "Share of the ring that is not stored yet.", family="ring_fill_ratio"
+    ),
+    Metric("ring_full_waits", "counter", "Times that acquisition had to wait for storage."),
+    Metric("ring_overtaken", "counter", "Reads of the ring that the writer overtook."),
+    Metric("ring_passed_over", "counter", "Slots left to the raw store by live reconstruction."),
+    Metric(
+        "camera_buffer_fill",
+        "gauge",
+        "Share of the camera's own buffer in use.",
+        family="camera_buffer_fill_ratio",
+    ),
+    Metric("driver_messages", "counter", "Messages of the camera or its simulator to the user."),
+    Metric("light_on", "gauge", "1 while the specimen is lit."),
+    Metric(
+        "reconstruction_queue",
+        "gauge",
+        "Recorded timepoints and positions that wait for their phase.",
+        merge="sum",
+    ),
+    Metric(
+        "handoff_seconds", "histogram", "From a slot's last frame until a reconstructor sees it."
+    ),
+    Metric("reconstruction_seconds", "histogram", "One reconstruction."),
+    Metric("latency_seconds", "histogram", "From a slot's last frame until its phase is there."),
+    Metric("commit_seconds", "histogram", "From a shard's submission until it is in the ledger."),
+    Metric(
+        "residual",
+        "gauge",
+        "Reduced chi-squared of the newest phase against the measured light.",
+        default=math.nan,
+    ),
+    Metric("stage_up", "gauge", "1 while the stage's process lives.", per_stage=True),
+    Metric("stage_restarts", "counter", "Times that a stage was started again.", per_stage=True),
+    Metric(
+        "run_state",
+        "gauge",
+        "State of the run: 1 where it holds.",
+        # As `pipeline.control.RunState`.
+        states=(
+            "idle",
+            "arming",
+            "running",
+            "paused",
+            "draining",
+            "done",
+            "stopped",
+            "aborted",
+            "failed",
+        ),
+    ),
+    Metric(
+        "disk_free_bytes", "gauge", "Free bytes on the disk of the run folder.", default=math.nan
+    ),
+)
