@@ -1,0 +1,18 @@
+"""Synthetic specimens: living cells in time, phase targets, and families to train and judge networks."""
+
+from pipeline.samples.culture import LivingCells
+from pipeline.samples.families import training_field
+from pipeline.samples.heldout import heldout_field
+from pipeline.samples.specimen import Specimen, specimen_for
+from pipeline.samples.style import CultureStyle
+from pipeline.samples.targets import PhaseTarget
+
+__all__ = [
+    "CultureStyle",
+    "LivingCells",
+    "PhaseTarget",
+    "Specimen",
+    "heldout_field",
+    "specimen_for",
+    "training_field",
+]
