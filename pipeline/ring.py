@@ -75,6 +75,7 @@ class WritableSlot:
         ValueError
             If a frame is neither written nor missing.
         """
+        self._check_open()
         status = self.records["status"]
         pending = np.flatnonzero(status == FrameStatus.PENDING)
         if pending.size:
@@ -82,12 +83,23 @@ class WritableSlot:
         # An older slot's pixels must not pass for a measurement.
         for index in np.flatnonzero(status != FrameStatus.WRITTEN):
             self.frames[index] = 0
-        self._ring._publish(self)
+        self._ring._publish(self.sequence)
+        self._end()
         return self.sequence
 
     def discard(self) -> None:
         """Drop the slot: nobody ever sees it, the next one takes its place."""
-        self._ring._discard(self)
+        self._check_open()
+        self._end()
+
+    def _check_open(self) -> None:
+        if self._ring._open is not self:
+            raise RuntimeError(f"the slot of {self.key} was published or discarded before")
+
+    def _end(self) -> None:
+        self._ring._open = None
+        # A late write through this slot would land in another one's pixels.
+        self.frames.flags.writeable = False
 
 
 class Ring:
@@ -302,20 +314,11 @@ class Ring:
             return False
         return bool(self._stamps[sequence % self.slots] == 2 * sequence + 2)
 
-    def _publish(self, slot: WritableSlot) -> None:
-        self._end(slot)
+    def _publish(self, sequence: int) -> None:
         fence()
-        self._stamps[slot.sequence % self.slots] = 2 * slot.sequence + 2
+        self._stamps[sequence % self.slots] = 2 * sequence + 2
         fence()
-        self._words[_HEAD] = slot.sequence + 1
-
-    def _discard(self, slot: WritableSlot) -> None:
-        self._end(slot)
-
-    def _end(self, slot: WritableSlot) -> None:
-        if self._open is not slot:
-            raise RuntimeError(f"the slot of {slot.key} was published or discarded before")
-        self._open = None
+        self._words[_HEAD] = sequence + 1
 
 
 def slots_for(

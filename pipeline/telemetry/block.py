@@ -48,13 +48,13 @@ class Histogram(NamedTuple):
     sum_s: float
 
     @property
-    def count(self) -> int:
+    def observations(self) -> int:
         """How many there are."""
         return int(self.counts.sum())
 
     def quantile(self, q: float) -> float | None:
         """Seconds below which a share `q` of the observations lies; None without any."""
-        total = self.count
+        total = self.observations
         if not total:
             return None
         wanted = max(1, math.ceil(q * total))

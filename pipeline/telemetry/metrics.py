@@ -10,7 +10,7 @@ from pipeline.frames import MissingReason
 
 # Fine, for percentiles right to some 6 %: 20 bounds a decade from 0.1 ms to 100 s.
 BOUNDS_PER_DECADE: Final = 20
-BOUNDS_S: Final = tuple(1e-4 * 10 ** (i / BOUNDS_PER_DECADE) for i in range(121))
+BOUNDS_S: Final = tuple(round(10 ** (i / BOUNDS_PER_DECADE - 4), 9) for i in range(121))
 # Coarse, for Prometheus: every bucket is a time series of its own.
 EXPORT_EVERY: Final = 5
 
