@@ -316,6 +316,22 @@ def test_a_copy_is_refused_as_soon_as_the_writer_begins_on_its_place(name, monke
         assert opened[0] is not None
 
 
+def test_a_slot_overtaken_after_its_pixels_were_copied_is_refused_for_its_records(
+    name, monkeypatch
+):
+    with Ring.create(name, small_plan(), slots=1) as ring, Ring.attach(name) as reader:
+        put(ring, 0)
+        ring.free(1)
+        read_key = Ring._key
+
+        def overtaken(self, index):
+            put(ring, 1)
+            return read_key(self, index)
+
+        monkeypatch.setattr(Ring, "_key", overtaken)
+        assert reader.copy(0, np.empty(ring.slot_shape, np.uint16)) is None
+
+
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     slots=st.integers(1, 3),
