@@ -9,14 +9,18 @@ import torch
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, Optics, parse_experiment
 from pipeline.optics.forward import (
-    background_intensity,
     camera_intensity,
     image_intensity,
     intensity_samples,
     predict_frames,
     thin_specimen,
 )
-from pipeline.optics.illumination import Source, channel_source, condenser_source
+from pipeline.optics.illumination import (
+    Source,
+    background_intensity,
+    channel_source,
+    condenser_source,
+)
 from pipeline.optics.propagation import angular_spectrum, frequency_grid
 from pipeline.optics.pupil import aberration_phase, pupil
 from pipeline.optics.sensor import bin_pixels

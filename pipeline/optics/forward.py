@@ -17,7 +17,7 @@ import torch
 
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment, Optics
-from pipeline.optics.illumination import Source, channel_source
+from pipeline.optics.illumination import Source, background_intensity, channel_source
 from pipeline.optics.propagation import EDGE
 from pipeline.optics.pupil import pupil
 from pipeline.optics.sensor import bin_pixels
@@ -44,12 +44,6 @@ def intensity_samples(pixel_um: float, optics: Optics) -> int:
     a pixel leave an error of a fifth of the contrast.
     """
     return max(1, math.ceil(pixel_um * 4 * optics.cutoff_per_um * (1 - EDGE)))
-
-
-def background_intensity(source: Source, optics: Optics) -> float:
-    """Share of the light that passes the pupil without a specimen; 0 in darkfield."""
-    inside = source.frequencies.norm(dim=1) <= optics.cutoff_per_um * (1 + EDGE)
-    return float(source.weights[inside].sum())
 
 
 def image_intensity(
@@ -142,11 +136,11 @@ def spectrum_intensity(
             for n, step, axis, shift in zip(kept, steps, (1, 0), whole, strict=True)
         )
         passed = picked * pupil(fy[:, :, None], fx[:, None, :], optics, z, aberration)
-        weights = source.weights[start : start + chunk].to(total)
-        image = _inverse(passed, out)
+        weights = (source.weights[start : start + chunk] * scale**2).to(total)
+        image = torch.fft.ifft2(_zero_pad(_zero_pad(passed, out[0], -2), out[1], -1))
         intensity = image.real.square() + image.imag.square()
-        total = total + (intensity * weights[:, None, None]).sum(-3)
-    return total * scale**2
+        total = total + (weights @ intensity.flatten(-2)).unflatten(-1, out)
+    return total
 
 
 def _indices(samples: int, device: torch.device) -> torch.Tensor:
@@ -177,15 +171,6 @@ def _pick(
     return picked * (inside[0][:, :, None] & inside[1][:, None, :])
 
 
-def _inverse(spectrum: torch.Tensor, out: tuple[int, int]) -> torch.Tensor:
-    """Inverse FFT onto a grid of at least as many samples, by zero padding.
-
-    Axis by axis, so that rows which hold only zeros are never transformed.
-    """
-    rows = torch.fft.ifft(_zero_pad(spectrum, out[1], -1), dim=-1)
-    return torch.fft.ifft(_zero_pad(rows, out[0], -2), dim=-2)
-
-
 def _zero_pad(spectrum: torch.Tensor, samples: int, axis: int) -> torch.Tensor:
     """Zeros between the positive and the negative frequencies of one axis."""
     have = spectrum.shape[axis]
@@ -193,7 +178,8 @@ def _zero_pad(spectrum: torch.Tensor, samples: int, axis: int) -> torch.Tensor:
         return spectrum
     shape = list(spectrum.shape)
     shape[axis] = samples - have
-    positive, negative = spectrum.split([(have + 1) // 2, have // 2], axis)
+    positive = spectrum.narrow(axis, 0, (have + 1) // 2)
+    negative = spectrum.narrow(axis, (have + 1) // 2, have // 2)
     return torch.cat([positive, spectrum.new_zeros(shape), negative], axis)
 
 

@@ -13,6 +13,7 @@ import torch
 
 from pipeline.calibration import LedOrientation
 from pipeline.experiment import Condenser, Experiment, Optics
+from pipeline.optics.propagation import EDGE
 
 # Plane waves across a condenser's disc. 37 (three hexagonal rings) leaves the
 # intensity of a defocused cell within 0.2 % of 400 waves up to S = 0.4.
@@ -79,3 +80,9 @@ def channel_source(
     turn = (orientation or LedOrientation()).matrix()
     frequencies = -(sines @ turn.T) / experiment.optics.wavelength_um
     return Source(torch.from_numpy(frequencies), torch.from_numpy(intensity / intensity.sum()))
+
+
+def background_intensity(source: Source, optics: Optics) -> float:
+    """Share of the light that passes the pupil without a specimen; 0 in darkfield."""
+    inside = source.frequencies.norm(dim=1) <= optics.cutoff_per_um * (1 + EDGE)
+    return float(source.weights[inside].sum())
