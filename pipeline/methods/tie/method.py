@@ -45,7 +45,7 @@ class Tie:
                 f"method tie needs two or more foci, but sequence.foci_um is {list(foci)}",
                 "give foci on both sides of the specimen, such as foci_um: [-2, 0, 2]",
             )
-        if settings.order is not None and settings.order >= len(foci):
+        if settings.order >= len(foci):
             raise ExperimentError(
                 f"reconstruction.settings.order is {settings.order}, but {len(foci)} foci determine "
                 f"a polynomial of order {len(foci) - 1} at most",

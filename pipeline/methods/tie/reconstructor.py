@@ -5,6 +5,10 @@ With I(z) the intensity z downstream of the specimen and k = 2πn/λ,
     k ∂I/∂z = -∇·(I ∇φ)
 
 (Teague, J. Opt. Soc. Am. 73, 1983): a thick place focuses light, so its image brightens downstream.
+
+What the phase does at the field's edge is not in the data. Here it is zero there (the field continues as
+its negative mirror image): a cell that the edge cuts is wrong by its own height at most, and less inside. Continued as
+a plain mirror image, the same cell would lose light through the edge and bend the whole field.
 """
 
 from __future__ import annotations
@@ -31,8 +35,7 @@ def load_tie(
 ) -> TieReconstructor:
     """Everything that does not depend on the frames."""
     foci = np.asarray(experiment.sequence.foci_um) * (calibration.z_scale or 1.0)
-    order = settings.order or (3 if len(foci) >= 4 else 1)
-    intensity, derivative = focus_fit(foci, order)
+    intensity, derivative = focus_fit(foci, settings.order)
     pixel_um = calibration.pixel_um or experiment.pixel_um
     optics = experiment.optics
     k = 2 * math.pi * optics.refractive_index / optics.wavelength_um
@@ -120,7 +123,7 @@ class TieReconstructor:
     def _through_auxiliary(self, transport: torch.Tensor, intensity: torch.Tensor) -> torch.Tensor:
         """Teague's way: ∇ψ = I∇φ, so ψ = ∇⁻²(-k ∂I/∂z) and φ = ∇⁻²∇·(∇ψ / I)."""
         psi = self._spectrum(transport) * self.inverse_laplacian
-        mirrored = _mirror(intensity)
+        mirrored = _mirror(intensity, 1)
         size = mirrored.shape[-2:]
         divergence = torch.zeros_like(psi)
         for wave in (self.wave_y[:, None], self.wave_x):
@@ -135,14 +138,14 @@ class TieReconstructor:
         return -1 / square
 
     def _spectrum(self, image: torch.Tensor) -> torch.Tensor:
-        return torch.fft.rfft2(_mirror(image))
+        return torch.fft.rfft2(_mirror(image, -1))
 
     def _real(self, spectrum: torch.Tensor) -> torch.Tensor:
         y, x = self.shape
         return torch.fft.irfft2(spectrum, s=(2 * y, 2 * x))[..., :y, :x]
 
 
-def _mirror(image: torch.Tensor) -> torch.Tensor:
-    """``[..., Y, X]`` → ``[..., 2Y, 2X]``, each half the mirror of the other."""
-    image = torch.cat([image, image.flip(-1)], -1)
-    return torch.cat([image, image.flip(-2)], -2)
+def _mirror(image: torch.Tensor, sign: int) -> torch.Tensor:
+    """``[..., Y, X]`` → ``[..., 2Y, 2X]``, each half `sign` times the mirror image of the other."""
+    image = torch.cat([image, sign * image.flip(-1)], -1)
+    return torch.cat([image, sign * image.flip(-2)], -2)

@@ -1,0 +1,41 @@
+"""Freedoms that a phase image has: its piston, and with Fourier ptychography its tilt."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.quality.checks import image_pair
+
+
+def align_piston(
+    image: ArrayLike, truth: ArrayLike, *, tilt: bool = False
+) -> NDArray[np.float64]:
+    """`image` moved to `truth` by the constant that makes their mean squared difference least.
+
+    The metrics of this package do not align by themselves: align first, and say so beside the figure.
+
+    Parameters
+    ----------
+    image, truth
+        ``[Y, X]``, radians.
+    tilt
+        Whether a plane is fitted too.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``[Y, X]`` float64.
+    """
+    image, truth = image_pair(image, truth)
+    difference = truth - image
+    aligned = image + difference.mean()
+    if tilt:
+        # Centred ramps are orthogonal to each other and to a constant: each is fitted by itself.
+        for axis, length in enumerate(image.shape):
+            ramp = np.arange(length) - (length - 1) / 2
+            profile = difference.mean(1 - axis)
+            norm = (ramp**2).sum()
+            slope = (ramp * profile).sum() / norm if norm else 0.0
+            aligned += slope * (ramp[:, None] if axis == 0 else ramp)
+    return np.asarray(aligned)
