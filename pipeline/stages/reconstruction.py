@@ -1,0 +1,171 @@
+"""One slot of frames in, one phase image with its quality out: the core of every reconstruction.
+
+The live reconstruct stage and `pipeline.reprocess` both run exactly this, so what is
+reconstructed later is what would have been reconstructed live.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.calibration import Calibration
+from pipeline.errors import MethodError
+from pipeline.experiment import Experiment
+from pipeline.frames import FrameStatus, Measurement
+from pipeline.methods.contract import Method
+from pipeline.methods.registry import find_method
+from pipeline.optics.sensor import Correction
+from pipeline.stages.residual import ResidualCheck
+
+
+class SlotResult(NamedTuple):
+    """What became of one slot.
+
+    `images` is ``[C, s·Y, s·X]`` float32 in the order of `Measurement.outputs`; `quality` says how far
+    to trust them (see `SlotReconstructor.reconstruct`).
+    """
+
+    images: NDArray[np.float32]
+    quality: dict[str, float]
+
+
+def open_method(experiment: Experiment) -> tuple[Method, Measurement]:
+    """The method that `experiment.reconstruction.method` names, and the frames it wants.
+
+    Raises
+    ------
+    ExperimentError, MethodError
+        If there is no such method, or it refuses the experiment; with the fix.
+    """
+    method = find_method(experiment.reconstruction.method)
+    return method, method.measurement(experiment)
+
+
+def choose_device(asked: str) -> str:
+    """``"cuda"`` or ``"cpu"`` for `auto`; anything else as it is.
+
+    Raises
+    ------
+    MethodError
+        If CUDA is asked for and there is none.
+    """
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked.startswith("cuda") and not torch.cuda.is_available():
+        raise MethodError(
+            f"reconstruction.device is {asked}, but torch finds no CUDA device here",
+            "set reconstruction.device to auto or cpu, or install a CUDA build of torch and its driver",
+        )
+    return asked
+
+
+class SlotReconstructor:
+    """A loaded method with the calibration around it; keeps no state from one slot to the next.
+
+    Parameters
+    ----------
+    experiment, calibration
+        Of the run.
+    device
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; the experiment's where None.
+    threads
+        Of torch on the CPU; torch's own choice where None. The last bits of a result may depend on it.
+
+    Attributes
+    ----------
+    measurement
+        The frames that the method takes out of a slot and the images it gives back.
+
+    Raises
+    ------
+    ExperimentError, MethodError
+        If the method refuses the experiment, its weights or the device.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        calibration: Calibration,
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        settings = experiment.reconstruction
+        method, self.measurement = open_method(experiment)
+        self.device = choose_device(device or settings.device)
+        weights = None if settings.weights is None else Path(settings.weights)
+        self._name = method.name
+        self._method = method.load(experiment, calibration, self.device, weights)
+        self._frames = list(self.measurement.frames)
+        self._correction = Correction(experiment, calibration, self._frames, self.device)
+        self._residual = ResidualCheck(experiment, calibration, self.measurement, self.device)
+        self._uncalibrated = float(bool(calibration.missing()))
+        y, x = experiment.plan().frame_shape
+        s = self.measurement.upsampling
+        self._image_shape = (len(self.measurement.outputs), s * y, s * x)
+
+    @torch.inference_mode()
+    def reconstruct(
+        self, frames: NDArray[np.unsignedinteger], records: NDArray[np.void]
+    ) -> SlotResult | None:
+        """Reconstruct one slot.
+
+        Parameters
+        ----------
+        frames
+            ``[K, Y, X]`` raw counts of the whole slot; only read, and not kept.
+        records
+            ``[K]`` of `pipeline.frames.FRAME_RECORD`.
+
+        Returns
+        -------
+        SlotResult or None
+            None if a frame of the measurement is missing and the method accepts no gaps. `quality`
+            has ``residual`` (reduced χ² of predicted against measured counts, see `ResidualCheck`),
+            ``valid_share`` (of the measured pixels that could be used), ``uncalibrated`` (1 if the
+            calibration lacks something, else 0) and ``seconds`` of computing.
+
+        Raises
+        ------
+        MethodError
+            If the method gives images of a wrong shape, or NaN or infinite pixels.
+        """
+        if not reconstructible(self.measurement, records):
+            return None
+        began = time.perf_counter()
+        present = records["status"][self._frames] == FrameStatus.WRITTEN
+        # Picking by a list copies: the caller's memory may be a ring's, or read-only.
+        measured = self._correction.correct(frames[self._frames], present)
+        images = self._method(measured.frames[None], measured.valid[None]).images
+        if tuple(images.shape) != (1, *self._image_shape):
+            raise MethodError(
+                f"method {self._name} gave images of shape {tuple(images.shape)}, not "
+                f"{(1, *self._image_shape)}",
+                "its measurement and its reconstruction must agree: repair the method",
+            )
+        images = images[0].to(torch.float32)
+        if not bool(torch.isfinite(images).all()):
+            raise MethodError(
+                f"method {self._name} gave NaN or infinite pixels",
+                "look at the frames, and at reconstruction.settings and weights",
+            )
+        quality = {
+            "residual": self._residual(measured, images),
+            "valid_share": float(measured.valid.float().mean()),
+            "uncalibrated": self._uncalibrated,
+        }
+        out = images.cpu().contiguous().numpy()
+        return SlotResult(out, {**quality, "seconds": time.perf_counter() - began})
+
+
+def reconstructible(measurement: Measurement, records: NDArray[np.void]) -> bool:
+    """Whether a slot with these records ``[K]`` has the frames that the method needs."""
+    present = records["status"][list(measurement.frames)] == FrameStatus.WRITTEN
+    return bool(present.any() if measurement.accepts_gaps else present.all())
