@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
+from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
+from pipeline.store.failures import write_failure
 
 
 def make_context() -> Any:
@@ -43,6 +45,28 @@ def open_array(path: Path, context: Any) -> Any:
         ) from error
 
 
+def begin_write(array: Any, index: Any, pixels: NDArray[Any]) -> Any:
+    """Begin to write ``array[index]``; a future that is done when the pixels are on the disk.
+
+    Without a copy: `pixels` must stay as they are until then. The future's ``exception()`` waits.
+
+    Raises
+    ------
+    StoreError
+        The write could not even begin.
+    """
+    try:
+        target = array[index]
+        commit = target.write(
+            pixels.reshape(target.shape), can_reference_source_data_indefinitely=True
+        ).commit
+    except (ValueError, OSError, IndexError) as error:
+        raise write_failure(Path(array.kvstore.path), error) from error
+    # A future that nobody waits for may otherwise not begin.
+    commit.force()
+    return commit
+
+
 def read_array(array: Any, index: Any, what: str) -> Any:
     """Read ``array[index]`` as a numpy array; `what` names it in the error.
 
@@ -53,7 +77,8 @@ def read_array(array: Any, index: Any, what: str) -> Any:
     """
     try:
         return array[index].read().result()
-    except (ValueError, OSError) as error:
+    # A slot behind a wrongly trimmed time axis is an IndexError.
+    except (ValueError, OSError, IndexError) as error:
         raise StoreError(
             f"can't read {what} ({_first_line(error)})",
             "restore the file from a copy; `livephase verify` lists the damage",

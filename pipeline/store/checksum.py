@@ -1,4 +1,4 @@
-"""CRC-32C (Castagnoli) of pixels and records, at the speed of memory where the processor can do it."""
+"""CRC-32C (Castagnoli) of pixels and records, without a copy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def slot_crc(frames: NDArray[np.unsignedinteger], records: NDArray[np.void]) -> 
     Parameters
     ----------
     frames
-        ``[K, Y, X]``; each frame C-contiguous. What lies in the place of a missing frame does not matter.
+        ``[K, Y, X]``; each frame C-contiguous. What lies in the place of a missing frame does not
+        matter.
     records
         ``[K]`` of `FRAME_RECORD`.
     """

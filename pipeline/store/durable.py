@@ -23,6 +23,16 @@ def sync_data(fd: int) -> None:
         os.fsync(fd)
 
 
+def sync_file(path: Path) -> None:
+    """Bring to the disk what any process has written to a file so far."""
+    # Windows syncs only what is open for writing.
+    fd = os.open(path, os.O_RDWR)
+    try:
+        sync_data(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_directory(folder: Path) -> None:
     """Bring a directory's entries to the disk: new names, renames, removals.
 
@@ -38,13 +48,13 @@ def sync_directory(folder: Path) -> None:
 
 
 def make_directory(folder: Path) -> None:
-    """Make a directory (its parent must exist) and bring its name to the disk; fine if it is there."""
+    """Make a directory durably; its parent must exist, and it may be there already."""
     folder.mkdir(exist_ok=True)
     sync_directory(folder.parent)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a whole file so that a reader, or a crash at any moment, finds the old content or the new.
+    """Write a whole file; a reader, or a crash at any moment, finds the old content or the new.
 
     Raises
     ------
@@ -80,7 +90,7 @@ def append(fd: int, content: bytes) -> None:
     try:
         written = os.write(fd, content)
         if written != len(content):
-            # The next write tells the reason as an OSError (ENOSPC); if there is none any more, go on.
+            # The next write tells the reason as an OSError (a full disk), or goes on.
             written += os.write(fd, content[written:])
         if written != len(content):
             raise OSError(f"only {written} of {len(content)} bytes could be appended")

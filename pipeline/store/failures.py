@@ -18,7 +18,8 @@ def write_failure(path: Path, error: BaseException) -> StoreError:
     number = getattr(error, "errno", None)
     if number in _FULL or any(text in str(error).lower() for text in _FULL_TEXT):
         return StoreError(
-            f"the disk is full: {path} can't be written, {_free(path)} free; what is committed stays valid",
+            f"the disk is full: {path} can't be written, {_free(path)} free; "
+            "what is committed stays valid",
             "make space, then --resume",
         )
     if number in (errno.EROFS, errno.EACCES, errno.EPERM):

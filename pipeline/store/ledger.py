@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RunFolderError, StoreError
 from pipeline.frames import FRAME_RECORD, SlotKey
 from pipeline.store.checksum import crc32c
-from pipeline.store.durable import append, replace_file
+from pipeline.store.durable import append, replace_file, sync_data
 from pipeline.store.failures import write_failure
 from pipeline.store.locking import lock_within
 
@@ -45,8 +45,8 @@ _HEADER = np.dtype(
         ("crc", "<u4"),
     ]
 )
-# `first_of_write`: number of the first record of the same write. It tells the torn rest of the last write
-# (of which a power cut may keep any pages) from damage in the middle of the ledger.
+# `first_of_write`: number of the first record of the same write. It tells the torn rest of the last
+# write (of which a power cut may keep any pages) from damage in the middle of the ledger.
 _KEY_FIELDS = [("first_of_write", "<u8"), ("timepoint", "<i4"), ("position", "<i4")]
 
 PHASE_RECORD = np.dtype(
@@ -64,7 +64,8 @@ PHASE_RECORD = np.dtype(
         ("crc", "<u4"),
     ]
 )
-# An old recorder that was just killed may take this long to let go of its ledger (it may be within an fsync).
+# An old recorder that was just killed may take this long to let go of its ledger (it may be within
+# an fsync).
 _LOCK_PATIENCE_S = 5.0
 
 
@@ -78,9 +79,9 @@ class LedgerKind(IntEnum):
 def raw_record(frames_per_slot: int) -> np.dtype[np.void]:
     """Record of one raw slot: key, CRC of the pixels, and what the hardware said of each frame.
 
-    Fields: ``timepoint, position, pixels_crc`` (see `pipeline.store.checksum.slot_crc`), ``time_utc`` of the
-    commit, ``frames`` (``[K]`` of `FRAME_RECORD`, each written or missing), and the ledger's own
-    ``first_of_write`` and ``crc``.
+    Fields: ``timepoint, position, pixels_crc`` (see `pipeline.store.checksum.slot_crc`),
+    ``time_utc`` of the commit, ``frames`` (``[K]`` of `FRAME_RECORD`, each written or missing), and
+    the ledger's own ``first_of_write`` and ``crc``.
     """
     return np.dtype(
         [
@@ -159,6 +160,8 @@ class LedgerWriter:
             records, torn = _scan(path, content[_HEADER.itemsize :], self.dtype, 0)
             if torn:
                 os.ftruncate(self._fd, _HEADER.itemsize + records.nbytes)
+            # A writer that was killed may have left whole records that are in memory only.
+            sync_data(self._fd)
         except BaseException:
             os.close(self._fd)
             raise
@@ -229,7 +232,9 @@ class LedgerReader:
         self._offset = 0  # bytes read so far, header included
 
     def poll(self) -> NDArray[np.void]:
-        """New whole records since the last call, ``[N]``, in order; costs one ``stat`` if there are none.
+        """New whole records since the last call, ``[N]``, in order.
+
+        Costs one ``stat`` if there are none.
 
         A torn tail (its writer is at work or dead) is left for later.
 
@@ -262,7 +267,7 @@ class LedgerReader:
         return records
 
     def _least(self) -> int:
-        """Bytes beyond the offset that make a look worth while: the header is checked even where no record follows."""
+        """Bytes behind the offset that are worth a look; at first the header alone is."""
         return self.dtype.itemsize if self._offset else 0
 
 
@@ -291,7 +296,7 @@ def _check_header(path: Path, content: bytes, expected: bytes) -> None:
         raise StoreError(f"{path} is no ledger, or its header is damaged", fix)
     if header["version"] != _VERSION:
         raise StoreError(
-            f"the ledger {path} is of format {header['version']}, this livephase knows format {_VERSION}",
+            f"the ledger {path} is of format {header['version']}, this version knows {_VERSION}",
             "use the livephase version that is named in the run's run.json",
         )
     raise RunFolderError(

@@ -1,4 +1,4 @@
-"""Writes raw slots: whole shards, durable before their ledger records, memory handed over without a copy."""
+"""Writes raw slots: whole shards, out of the caller's memory, durable before they are recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.errors import LivephaseError, StoreError
 from pipeline.experiment import Experiment
 from pipeline.frames import FRAME_RECORD, FrameStatus, MissingReason, SlotKey
-from pipeline.store.arrays import make_context, open_array, read_array
+from pipeline.store.arrays import begin_write, make_context, open_array, read_array
 from pipeline.store.checksum import crc32c, slot_crc
 from pipeline.store.failures import write_failure
 from pipeline.store.layout import (
@@ -27,6 +27,7 @@ from pipeline.store.layout import (
 )
 from pipeline.store.ledger import LedgerKind, LedgerWriter
 from pipeline.store.run_folder import RunFolder
+from pipeline.store.slot_checksums import SlotChecksums, in_plan
 
 # One slot: its key, its frames ``[K, Y, X]`` and their records ``[K]`` of `FRAME_RECORD`.
 RawSlot = tuple[SlotKey, NDArray[np.unsignedinteger], NDArray[np.void]]
@@ -53,7 +54,7 @@ class Pending:
         self._error: StoreError | None = None
 
     def done(self) -> bool:
-        """Whether the slots are committed: shard durable, ledger records durable. Doesn't wait for the shard.
+        """Whether the slots are committed: shard and ledger records durable. Doesn't wait.
 
         Raises
         ------
@@ -82,10 +83,11 @@ class RawWriter:
     experiment
         Of this run; a store or ledger of another one is refused.
     pixel_um
-        Camera pixel at the sample, as calibrated; the nominal one if None. Only used to make a new store.
+        Camera pixel at the sample, as calibrated; the nominal one if None. Only used to make a new
+        store.
     most_timepoints
-        Cap on timepoints per shard (the ring must hold a whole shard, times the positions in between).
-        A store that is there keeps what it has.
+        Cap on timepoints per shard (the ring must hold a whole shard, times the positions in
+        between). A store that is there keeps what it has.
     in_flight
         Shards on their way at the same time; `submit` waits when there are more.
 
@@ -133,18 +135,16 @@ class RawWriter:
             self._ledger.close()
             raise
         self.timepoints_per_shard = self.layout.timepoints_per_shard
-        shape = (self.plan.timepoints, len(self.plan.positions))
-        self._committed = np.zeros(shape, bool)
-        self._crcs = np.zeros(shape, np.uint32)
-        self._note(self._ledger.records)
+        self._recorded = SlotChecksums(self.plan)
+        self._recorded.add(self._ledger.records)
 
     def is_committed(self, key: SlotKey) -> bool:
         """Whether the slot is in the ledger (durably)."""
-        return bool(self._committed[key])
+        return bool(self._recorded.present[key])
 
     def committed(self) -> NDArray[np.bool_]:
-        """``[timepoints, positions]``, True where the slot is in the ledger. A view: don't write."""
-        return self._committed
+        """``[timepoints, positions]``, True where the slot is in the ledger; don't write to it."""
+        return self._recorded.present
 
     def shard_of(self, key: SlotKey) -> ShardKey:
         """The shard that a slot belongs to."""
@@ -159,10 +159,11 @@ class RawWriter:
     def submit(self, group: Sequence[RawSlot]) -> Pending:
         """Begin to write slots of ONE shard; waits while `in_flight` others are on their way.
 
-        A full shard whose slots lie in memory at equal distances (one slot; slices of one ring) is handed
-        over without a copy. A part of a shard (pause, stop) is completed with what was committed before,
-        read back and checked, and with zeros. Missing frames are stored as zeros whatever lies in their place.
-        A slot that is committed already is accepted if its pixels are the same, and not recorded twice.
+        A full shard whose slots lie in memory at equal distances (one slot; slices of one ring) is
+        handed over without a copy. A part of a shard (pause, stop) is completed with what was
+        committed before, read back and checked, and with zeros. Missing frames are stored as zeros
+        whatever lies in their place. A slot that is committed already is accepted if its pixels are
+        the same, and not recorded twice.
 
         Parameters
         ----------
@@ -174,8 +175,8 @@ class RawWriter:
         StoreError
             This or an earlier write failed, or a slot was committed before with other pixels.
         ValueError
-            A group that is empty, not of one shard or outside the plan; wrong shape or type; a record that
-            is neither written nor missing with a reason.
+            A group that is empty, not of one shard or outside the plan; wrong shape or type; a
+            record that is neither written nor missing with a reason.
         """
         if self._failure is not None:
             raise self._failure
@@ -189,12 +190,13 @@ class RawWriter:
             key: (frames, records, slot_crc(frames, records)) for key, frames, records in group
         }
         for key, (_, _, crc) in slots.items():
-            if self._committed[key] and self._crcs[key] != crc:
+            if self._recorded.get(key) not in (None, crc):
                 raise StoreError(
-                    f"timepoint {key.timepoint}, position {key.position} is committed with other pixels",
+                    f"timepoint {key.timepoint}, position {key.position} is committed already, "
+                    "with other pixels",
                     "resume the run with the recorder's own list of what is committed",
                 )
-        new = [key for key in slots if not self._committed[key]]
+        new = [key for key in slots if not self.is_committed(key)]
         pending = Pending(self, shard, tuple(slots))
         pending._records = self._make_records({key: slots[key] for key in new})
         if not new:
@@ -202,19 +204,18 @@ class RawWriter:
             return pending
         source = self._whole_shard(shard, {key: (f, r) for key, (f, r, _) in slots.items()})
         begin = shard.number * self.timepoints_per_shard
-        target = self._array(shard.position)[begin : begin + len(source)]
-        pending._source = source.reshape(target.shape)
-        try:
-            future = target.write(pending._source, can_reference_source_data_indefinitely=True)
-        except (ValueError, OSError) as error:
-            raise self._fail(error) from error
-        future.commit.force()
-        pending._future = future.commit
+        pending._source = source
+        pending._future = begin_write(
+            self._array(shard.position), slice(begin, begin + len(source)), source
+        )
         self._in_flight.append(pending)
         return pending
 
     def poll(self) -> None:
-        """Commit what has become durable; cheap. Errors are kept for `Pending.done` and the next `submit`."""
+        """Commit what has become durable.
+
+        Cheap. Errors are kept for `Pending.done` and the next `submit`.
+        """
         ready = [p for p in self._in_flight if p._future.done()]
         if not ready:
             return
@@ -238,7 +239,7 @@ class RawWriter:
             for pending in good:
                 pending._error = error
             return
-        self._note(joined)
+        self._recorded.add(joined)
         for pending in good:
             pending._committed = True
 
@@ -256,7 +257,7 @@ class RawWriter:
             raise self._failure
 
     def close(self) -> None:
-        """Let go of the store and the ledger's lock; waits for writes in flight; safe to call again."""
+        """Wait for writes in flight and let go of store and ledger; safe to call again."""
         for pending in self._in_flight:
             self.wait_for(pending)
         self.poll()
@@ -279,14 +280,12 @@ class RawWriter:
             raise ValueError("a group needs at least one slot")
         shards = set()
         for key, frames, records in group:
-            if not (
-                0 <= key.timepoint < self.plan.timepoints
-                and 0 <= key.position < len(self.plan.positions)
-            ):
+            if not in_plan(self.plan, key):
                 raise ValueError(f"{key} is outside the plan")
             if frames.shape != self.plan.slot_shape or frames.dtype != self.plan.dtype:
                 raise ValueError(
-                    f"{key} is {frames.dtype} {frames.shape}, the plan says {self.plan.dtype} {self.plan.slot_shape}"
+                    f"{key} is {frames.dtype} {frames.shape}, "
+                    f"the plan says {self.plan.dtype} {self.plan.slot_shape}"
                 )
             if not frames.flags.c_contiguous:
                 raise ValueError(f"the frames of {key} are not C-contiguous")
@@ -328,7 +327,7 @@ class RawWriter:
         shard: ShardKey,
         slots: dict[SlotKey, tuple[NDArray[np.unsignedinteger], NDArray[np.void]]],
     ) -> NDArray[np.unsignedinteger]:
-        """All pixels of a shard, ``[T, K, Y, X]``; a view of the slots' own memory where that is possible."""
+        """All pixels of a shard, ``[T, K, Y, X]``: the slots' own memory where that is possible."""
         keys = self.shard_slots(shard)
         complete = all((r["status"] == FrameStatus.WRITTEN).all() for _, r in slots.values())
         if complete and len(slots) == len(keys):
@@ -336,7 +335,7 @@ class RawWriter:
             if view is not None:
                 return view
         whole = np.zeros((len(keys), *self.plan.slot_shape), self.plan.dtype)
-        before = [i for i, key in enumerate(keys) if key not in slots and self._committed[key]]
+        before = [i for i, key in enumerate(keys) if key not in slots and self.is_committed(key)]
         if before:
             begin = keys[0].timepoint
             stored = read_array(
@@ -345,10 +344,10 @@ class RawWriter:
                 f"shard {shard.number} of {self._store}",
             ).reshape(whole.shape)
             for i in before:
-                if crc32c(stored[i]) != self._crcs[keys[i]]:
+                if crc32c(stored[i]) != self._recorded.get(keys[i]):
                     raise StoreError(
-                        f"timepoint {keys[i].timepoint}, position {keys[i].position} in {self._store} is damaged: "
-                        "its pixels don't fit their checksum",
+                        f"timepoint {keys[i].timepoint}, position {keys[i].position} in "
+                        f"{self._store} is damaged: its pixels don't fit their checksum",
                         "restore the file from a copy; `livephase verify` lists the damage",
                     )
                 whole[i] = stored[i]
@@ -371,17 +370,12 @@ class RawWriter:
         self._failure = failure
         return failure
 
-    def _note(self, records: NDArray[np.void]) -> None:
-        t, p = records["timepoint"], records["position"]
-        self._committed[t, p] = True
-        self._crcs[t, p] = records["pixels_crc"]
-
 
 def _as_one_array(slots: list[NDArray[np.unsignedinteger]]) -> NDArray[np.unsignedinteger] | None:
-    """The slots as one array ``[T, K, Y, X]`` on their own memory, or None where they don't lie evenly.
+    """The slots as one array ``[T, K, Y, X]`` on their own memory; None if they lie unevenly.
 
-    They must be parts of one block of memory: two blocks can lie at the right distance by chance, and
-    then nothing keeps the second alive.
+    They must be parts of one block of memory: two blocks can lie at the right distance by chance,
+    and then nothing keeps the second alive.
     """
     if len(slots) == 1:
         return slots[0][None]

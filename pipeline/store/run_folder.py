@@ -90,7 +90,7 @@ class RunFolder:
             )
 
     def create(self, experiment: Experiment) -> None:
-        """Begin a run: write the resolved experiment and the state `running`. The lock must be held.
+        """Begin a run: write the experiment and the state `running`. The lock must be held.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class RunFolder:
             )
         self._refuse_foreign()
         try:
-            # run.json first: it says that what follows is ours to write over, should this be cut short.
+            # run.json first: should this be cut short, it says that the rest is ours to write over.
             self.update(RunState.RUNNING)
             replace_file(self.experiment_file, dump_experiment(experiment).encode())
         except OSError as error:
@@ -123,11 +123,11 @@ class RunFolder:
         return load_experiment(self.experiment_file)
 
     def info(self) -> dict[str, Any]:
-        """The free fields of run.json: versions, times, shared-memory names, …; empty where there is no run yet."""
+        """The free fields of run.json: versions, times, shared-memory names, …"""
         return {k: v for k, v in self._read().items() if k not in ("livephase_run", "state")}
 
     def state(self) -> RunState:
-        """What became of the run; `interrupted` if it should be running and nobody holds the lock."""
+        """What became of the run; `interrupted` if it should be running and nobody holds it."""
         self.require_run()
         state = RunState(self._read()["state"])
         if state is RunState.RUNNING and not self.in_use():
@@ -163,7 +163,7 @@ class RunFolder:
     def in_use(self) -> bool:
         """Whether a process holds the folder's lock."""
         try:
-            # Windows locks only files that are open for writing, POSIX also those of a read-only archive.
+            # Windows locks only what is open for writing, POSIX also a read-only archive's files.
             fd = os.open(self.lock_file, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         except OSError:
             return False
@@ -203,7 +203,8 @@ class RunFolder:
                 holder = os.read(fd, 32).decode(errors="replace").strip()
                 raise RunFolderError(
                     f"run folder in use by process {holder or 'unknown'}: {self.path}",
-                    "wait until that run has ended, stop it with `livephase stop`, or give another folder",
+                    "wait for the end of that run, stop it with `livephase stop`, "
+                    "or give another folder",
                 )
             os.ftruncate(fd, 0)
             os.write(fd, f"{os.getpid()}\n".encode())
