@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 log = logging.getLogger("livephase")
 
 # Turning the light off must not keep an orphan alive: all is over within two seconds.
-_LIGHT_OFF_S = 1.5
+_LIGHT_OFF_S = 1.2
 _EXIT_STATUS = 70
 
 
@@ -25,7 +25,7 @@ def watch_parent(on_orphan: Callable[[], None] | None = None) -> threading.Threa
     Parameters
     ----------
     on_orphan
-        Called first (the light goes off); given 1.5 s.
+        Called first (the light goes off); given 1.2 s.
 
     Returns
     -------
