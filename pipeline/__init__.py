@@ -1,3 +1,57 @@
-"""livephase: from camera to quantitative phase while the cells still move."""
+"""livephase: from camera to quantitative phase while the cells still move.
+
+What the command line does, a notebook does with these functions. They are
+imported when they are first used, so `import pipeline` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pipeline.experiment import Experiment, load_experiment, parse_experiment
+    from pipeline.lifecycle.demo import run_demo
+    from pipeline.lifecycle.run import run_experiment
+    from pipeline.lifecycle.simulate import simulate
+    from pipeline.reprocess import reconstruct
+    from pipeline.store.reader import RunReader
+    from pipeline.store.verify import verify
+    from pipeline.training import evaluate, train
+
+_PLACES = {
+    "Experiment": "pipeline.experiment",
+    "RunReader": "pipeline.store.reader",
+    "evaluate": "pipeline.training",
+    "load_experiment": "pipeline.experiment",
+    "parse_experiment": "pipeline.experiment",
+    "reconstruct": "pipeline.reprocess",
+    "run_demo": "pipeline.lifecycle.demo",
+    "run_experiment": "pipeline.lifecycle.run",
+    "simulate": "pipeline.lifecycle.simulate",
+    "train": "pipeline.training",
+    "verify": "pipeline.store.verify",
+}
+
+__all__ = [
+    "Experiment",
+    "RunReader",
+    "__version__",
+    "evaluate",
+    "load_experiment",
+    "parse_experiment",
+    "reconstruct",
+    "run_demo",
+    "run_experiment",
+    "simulate",
+    "train",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
+    raise AttributeError(f"module 'pipeline' has no attribute '{name}'")

@@ -132,14 +132,18 @@ class Calibration:
                     "calibrate with this camera region and binning, or set camera.shape_px to match",
                 )
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ExperimentError(f"the calibration's {name} has NaN or infinite pixels", "calibrate again")
+                raise ExperimentError(
+                    f"the calibration's {name} has NaN or infinite pixels", "calibrate again"
+                )
         for name, value in (
             ("gain", self.gain_e_per_count),
             ("pixel size", self.pixel_um),
             ("z scale", self.z_scale),
         ):
             if value is not None and not (np.isfinite(value) and value > 0):
-                raise ExperimentError(f"the calibration's {name} is {value}", "it must be positive: calibrate again")
+                raise ExperimentError(
+                    f"the calibration's {name} is {value}", "it must be positive: calibrate again"
+                )
 
     def save(self, folder: Path) -> None:
         """Write ``calibration.json`` and ``calibration.npz`` into `folder` (made if absent)."""
@@ -168,7 +172,9 @@ class Calibration:
         if self.bad_pixels is not None:
             arrays["bad_pixels"] = self.bad_pixels
         np.savez_compressed(folder / "calibration.npz", allow_pickle=False, **arrays)
-        (folder / "calibration.json").write_text(json.dumps(scalars, indent=2) + "\n", encoding="utf-8")
+        (folder / "calibration.json").write_text(
+            json.dumps(scalars, indent=2) + "\n", encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -189,7 +195,9 @@ class Calibration:
                 "give the folder that `calibration.json` and `calibration.npz` are in",
             ) from error
         if scalars.pop("version", None) != VERSION:
-            raise ExperimentError(f"the calibration in {folder} is of another version", "calibrate again")
+            raise ExperimentError(
+                f"the calibration in {folder} is of another version", "calibrate again"
+            )
         orientation = scalars.pop("led_orientation", None)
         calibration = cls(
             dark={k.removeprefix("dark:"): v for k, v in arrays.items() if k.startswith("dark:")},
@@ -197,4 +205,8 @@ class Calibration:
             bad_pixels=arrays.get("bad_pixels"),
             **scalars,
         )
-        return replace(calibration, led_orientation=LedOrientation(**orientation)) if orientation else calibration
+        return (
+            replace(calibration, led_orientation=LedOrientation(**orientation))
+            if orientation
+            else calibration
+        )

@@ -182,6 +182,10 @@ class Plan:
                 for t in range(self.timepoints):
                     yield SlotKey(t, p)
 
+    def has(self, slot: SlotKey) -> bool:
+        """Whether the slot is part of the plan."""
+        return 0 <= slot.timepoint < self.timepoints and 0 <= slot.position < len(self.positions)
+
     def frame_keys(self, slot: SlotKey) -> Iterator[FrameKey]:
         """Every frame of a slot in the order of exposure."""
         n_c, n_z = len(self.channels), len(self.foci_um)

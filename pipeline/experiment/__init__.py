@@ -3,7 +3,14 @@
 Ground floor: no torch, nothing that costs a spawned process time.
 """
 
-from pipeline.experiment.illumination import Arc, Condenser, HalfCircle, LedArray, LedIllumination, LedList
+from pipeline.experiment.illumination import (
+    Arc,
+    Condenser,
+    HalfCircle,
+    LedArray,
+    LedIllumination,
+    LedList,
+)
 from pipeline.experiment.load import dump_experiment, load_experiment, parse_experiment
 from pipeline.experiment.microscope import (
     Camera,

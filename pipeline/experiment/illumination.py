@@ -30,7 +30,8 @@ class LedArray(Strict):
     offset_mm: tuple[float, float] = (0.0, 0.0)
     """(x, y) of the array's centre against the optical axis."""
     order: Literal["raster", "spiral"] = "raster"
-    """How the LEDs are numbered: row by row from the lowest x and y, or in a spiral from the centre (x+, y+, x-, x-, y-, y-, x+ x+ x+, …)."""
+    """How the LEDs are numbered: raster is row by row from the lowest x and y; spiral is from the
+    centre (x+, y+, x-, x-, y-, y-, x+ x+ x+, …)."""
 
     def grid(self) -> NDArray[np.int64]:
         """``[N, 2]`` column and row of each LED, counted from the centre of the array, in its own order."""
@@ -58,7 +59,9 @@ class LedArray(Strict):
 
 def _spiral(rows: int, columns: int) -> NDArray[np.int64]:
     if rows != columns:
-        raise ValueError(f"a spiral needs a square array, not {rows} x {columns}: use order: raster")
+        raise ValueError(
+            f"a spiral needs a square array, not {rows} x {columns}: use order: raster"
+        )
     steps = ((1, 0), (0, 1), (-1, 0), (0, -1))
     x = y = 0
     out = [(0, 0)]
@@ -123,13 +126,17 @@ class Condenser(Strict):
     source: Literal["condenser"] = "condenser"
     coherence: float = Field(default=0.0, ge=0, le=1)
     """S = NA of the condenser / NA of the objective; 0 is a plane wave."""
-    channels: dict[str, LightChannel] = Field(default_factory=lambda: {"brightfield": LightChannel()}, min_length=1)
+    channels: dict[str, LightChannel] = Field(
+        default_factory=lambda: {"brightfield": LightChannel()}, min_length=1
+    )
 
     @model_validator(mode="after")
     def _no_patterns(self) -> Self:
         for name, channel in self.channels.items():
             if channel.pattern is not None:
-                raise ValueError(f"channel '{name}' names a pattern, but a condenser has none: use source: led_array")
+                raise ValueError(
+                    f"channel '{name}' names a pattern, but a condenser has none: use source: led_array"
+                )
         return self
 
 
@@ -146,7 +153,9 @@ class LedIllumination(Strict):
         count = self.array.rows * self.array.columns
         for name, channel in self.channels.items():
             if channel.pattern is None:
-                raise ValueError(f"channel '{name}' of an LED array needs a pattern: {nearest('', self.patterns)}")
+                raise ValueError(
+                    f"channel '{name}' of an LED array needs a pattern: {nearest('', self.patterns)}"
+                )
             if channel.pattern not in self.patterns:
                 raise ValueError(
                     f"channel '{name}' names the unknown pattern '{channel.pattern}': "
@@ -156,9 +165,13 @@ class LedIllumination(Strict):
             if isinstance(pattern, LedList):
                 outside = [led for led in pattern.leds if not 0 <= led < count]
                 if outside:
-                    raise ValueError(f"pattern '{name}' names LED {outside[0]}, but the array has LEDs 0 to {count - 1}")
+                    raise ValueError(
+                        f"pattern '{name}' names LED {outside[0]}, but the array has LEDs 0 to {count - 1}"
+                    )
                 if len(set(pattern.leds)) != len(pattern.leds):
-                    raise ValueError(f"pattern '{name}' names an LED twice: an LED is on or off, remove the repeats")
+                    raise ValueError(
+                        f"pattern '{name}' names an LED twice: an LED is on or off, remove the repeats"
+                    )
         return self
 
     def leds(self, pattern_name: str, objective_na: float) -> NDArray[np.int64]:
@@ -176,7 +189,11 @@ class LedIllumination(Strict):
         else:
             angle = np.rad2deg(np.arctan2(sines[:, 1], sines[:, 0]))
             from_edge = (angle - (pattern.direction_deg - pattern.width_deg / 2)) % 360
-            inside = (radius >= pattern.na_min) & (radius < pattern.na_max) & (from_edge < pattern.width_deg)
+            inside = (
+                (radius >= pattern.na_min)
+                & (radius < pattern.na_max)
+                & (from_edge < pattern.width_deg)
+            )
         return np.flatnonzero(inside)
 
 

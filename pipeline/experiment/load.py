@@ -22,12 +22,13 @@ def parse_experiment(data: Any, origin: str = "the experiment") -> Experiment:
     """
     if not isinstance(data, dict):
         raise ExperimentError(
-            f"{origin} is not a mapping of keys to values", "begin with `microscope:`; deploy/experiments has examples"
+            f"{origin} is not a mapping of keys to values",
+            "begin with `microscope:`; deploy/experiments has examples",
         )
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
-        raise ExperimentError(f"{origin}: {_sentence(error)}", "correct the file") from error
+        raise ExperimentError(f"{origin}: {_sentence(error)}") from error
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -39,15 +40,21 @@ def load_experiment(path: Path) -> Experiment:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"can't read the experiment {path} ({error})", "give the path of a YAML file") from error
+        raise ExperimentError(
+            f"can't read the experiment {path} ({error})", "give the path of a YAML file"
+        ) from error
     except yaml.YAMLError as error:
-        raise ExperimentError(f"{path} is not YAML: {' '.join(str(error).split())}", "correct the file") from error
+        raise ExperimentError(
+            f"{path} is not YAML: {' '.join(str(error).split())}", "correct the file"
+        ) from error
     return parse_experiment(_resolve(data, path.resolve().parent), str(path))
 
 
 def dump_experiment(experiment: Experiment) -> str:
     """The resolved experiment as YAML."""
-    return str(yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    return str(
+        yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )
 
 
 def _resolve(data: Any, base: Path) -> Any:
@@ -55,7 +62,11 @@ def _resolve(data: Any, base: Path) -> Any:
     if not isinstance(data, dict):
         return data
     out = dict(data)
-    for section, key in (("microscope", "source"), ("calibration", "folder"), ("reconstruction", "weights")):
+    for section, key in (
+        ("microscope", "source"),
+        ("calibration", "folder"),
+        ("reconstruction", "weights"),
+    ):
         part = out.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str):
             candidate = base / part[key]
@@ -69,7 +80,17 @@ def _sentence(error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
     # Union branches put the tag into the location ("microscope.simulator.camera"): the user wrote no such key.
-    tags = {"simulator", "replay", "condenser", "led_array", "half_circle", "arc", "leds", "cells", "target"}
+    tags = {
+        "simulator",
+        "replay",
+        "condenser",
+        "led_array",
+        "half_circle",
+        "arc",
+        "leds",
+        "cells",
+        "target",
+    }
     where = ".".join(str(part) for part in first["loc"] if part not in tags)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "union_tag_not_found":

@@ -66,13 +66,17 @@ class Experiment(Strict):
         known = self.illumination.channels
         for name in self.sequence.channels:
             if name not in known:
-                raise ValueError(f"sequence names the unknown channel '{name}': {nearest(name, known)}")
+                raise ValueError(
+                    f"sequence names the unknown channel '{name}': {nearest(name, known)}"
+                )
         if len(set(self.sequence.channels)) != len(self.sequence.channels):
-            raise ValueError("sequence.channels names a channel twice: each channel is taken once a slot")
+            raise ValueError(
+                "sequence.channels names a channel twice: each channel is taken once a slot"
+            )
         if isinstance(self.illumination, LedIllumination):
             for channel in self.channel_names:
                 pattern = known[channel].pattern
-                assert pattern is not None  # noqa: S101 - LedIllumination's validator
+                assert pattern is not None
                 if self.illumination.leds(pattern, self.optics.numerical_aperture).size == 0:
                     reach = float(np.hypot(*self.illumination.array.sines().T).max())
                     raise ValueError(
@@ -106,10 +110,12 @@ class Experiment(Strict):
         return Plan(
             timepoints=s.timepoints,
             positions=tuple(
-                Position(p.name or f"position {i}", p.x_um, p.y_um) for i, p in enumerate(s.positions)
+                Position(p.name or f"position {i}", p.x_um, p.y_um)
+                for i, p in enumerate(s.positions)
             ),
             channels=tuple(
-                PlannedChannel(n, lights[n].exposure_ms, lights[n].brightness) for n in self.channel_names
+                PlannedChannel(n, lights[n].exposure_ms, lights[n].brightness)
+                for n in self.channel_names
             ),
             foci_um=s.foci_um,
             frame_shape=self.microscope.camera.shape_px,

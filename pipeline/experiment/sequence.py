@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 
 from pipeline.experiment.strict import Strict, nearest
+
+if TYPE_CHECKING:
+    import useq
 
 
 class StagePosition(Strict):
@@ -41,7 +45,15 @@ class Sequence(Strict):
         return value
 
 
-_USEQ_KEYS = {"time_plan", "z_plan", "stage_positions", "axis_order", "grid_plan", "autofocus_plan", "keep_shutter_open_across"}
+_USEQ_KEYS = {
+    "time_plan",
+    "z_plan",
+    "stage_positions",
+    "axis_order",
+    "grid_plan",
+    "autofocus_plan",
+    "keep_shutter_open_across",
+}
 
 
 def is_useq(data: Any) -> bool:
@@ -70,7 +82,9 @@ def from_useq(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
 
     for key in data:
         if key not in useq.MDASequence.model_fields:
-            raise ValueError(f"unknown key '{key}' in an MDASequence: {nearest(key, useq.MDASequence.model_fields)}")
+            raise ValueError(
+                f"unknown key '{key}' in an MDASequence: {nearest(key, useq.MDASequence.model_fields)}"
+            )
     mda = useq.MDASequence.model_validate(data)
     refused = {
         "grid_plan": "list the tiles as stage_positions",
@@ -80,15 +94,45 @@ def from_useq(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
         if getattr(mda, key):
             raise ValueError(f"{key} of an MDASequence is not supported: {fix}")
 
-    timepoints, interval = 1, 0.0
-    if mda.time_plan is not None:
-        times = list(mda.time_plan)
-        steps = {round(b - a, 6) for a, b in zip(times, times[1:], strict=False)}
-        if len(steps) > 1:
-            raise ValueError("the MDASequence's time_plan has several intervals: use one phase with one interval")
-        timepoints, interval = len(times), float(steps.pop()) if steps else 0.0
-    exposures: dict[str, float] = {}
+    timepoints, interval_s = _times(mda)
+    names, exposures = _channels(mda)
+    order = "".join(mda.axis_order)
+    if max(order.index(a) for a in "tp") > min(order.index(a) for a in "cz"):
+        raise ValueError(
+            f"axis_order '{order}' interleaves timepoints with channels or foci: put t and p first"
+        )
+    sequence: dict[str, Any] = {
+        "timepoints": timepoints,
+        "interval_s": interval_s,
+        "channels": names,
+        "slot_order": "pt" if order.index("p") < order.index("t") else "tp",
+        "frame_order": "zc" if order.index("z") < order.index("c") else "cz",
+    }
+    if mda.z_plan is not None:
+        sequence["foci_um"] = [float(z) for z in mda.z_plan]
+    positions = _positions(mda)
+    if positions:
+        sequence["positions"] = positions
+    return sequence, exposures
+
+
+def _times(mda: useq.MDASequence) -> tuple[int, float]:
+    """Timepoints and their interval in seconds."""
+    if mda.time_plan is None:
+        return 1, 0.0
+    times = list(mda.time_plan)
+    steps = {round(b - a, 6) for a, b in pairwise(times)}
+    if len(steps) > 1:
+        raise ValueError(
+            "the MDASequence's time_plan has several intervals: use one phase with one interval"
+        )
+    return len(times), float(steps.pop()) if steps else 0.0
+
+
+def _channels(mda: useq.MDASequence) -> tuple[list[str], dict[str, float]]:
+    """Names in order, and the exposure in ms of those that give one."""
     names: list[str] = []
+    exposures: dict[str, float] = {}
     for channel in mda.channels:
         if channel.acquire_every != 1 or channel.z_offset or not channel.do_stack:
             raise ValueError(
@@ -100,23 +144,17 @@ def from_useq(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
         names.append(channel.config)
         if channel.exposure is not None:
             exposures[channel.config] = float(channel.exposure)
+    return names, exposures
+
+
+def _positions(mda: useq.MDASequence) -> list[dict[str, Any]]:
     positions = []
     for position in mda.stage_positions:
         if position.sequence is not None:
-            raise ValueError(f"position '{position.name}' has a sequence of its own: use one sequence for all positions")
-        positions.append({"name": position.name or "", "x_um": position.x or 0.0, "y_um": position.y or 0.0})
-    order = "".join(mda.axis_order)
-    sequence: dict[str, Any] = {
-        "timepoints": timepoints,
-        "interval_s": interval,
-        "channels": names,
-        "slot_order": "pt" if order.index("p") < order.index("t") else "tp",
-        "frame_order": "zc" if order.index("z") < order.index("c") else "cz",
-    }
-    if max(order.index(a) for a in "tp") > min(order.index(a) for a in "cz"):
-        raise ValueError(f"axis_order '{order}' interleaves timepoints with channels or foci: put t and p first")
-    if mda.z_plan is not None:
-        sequence["foci_um"] = [float(z) for z in mda.z_plan]
-    if positions:
-        sequence["positions"] = positions
-    return sequence, exposures
+            raise ValueError(
+                f"position '{position.name}' has a sequence of its own: use one sequence for all positions"
+            )
+        positions.append(
+            {"name": position.name or "", "x_um": position.x or 0.0, "y_um": position.y or 0.0}
+        )
+    return positions

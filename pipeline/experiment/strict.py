@@ -19,7 +19,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 class Strict(BaseModel):
     """Base of every model in an experiment: immutable, no unknown keys, no NaN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,323 @@
+"""The command line: one verb, one function of the package.
+
+Only what a verb needs is imported when it is used: `livephase verify` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.errors import LivephaseError
+
+app = typer.Typer(
+    name="livephase",
+    help="From camera to quantitative phase while the cells still move.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ExperimentFile = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment file.")
+]
+RunOut = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run folder.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def _print(data: Any, as_json: bool, text: str) -> None:
+    print(json.dumps(data, indent=None if as_json else 2) if as_json else text)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"livephase {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    method: Annotated[
+        str, typer.Option(help="dl_srqpi, tie or dpc: the demonstration that shows this method.")
+    ] = "dl_srqpi",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="The run folder; a new one under ./runs if not given."),
+    ] = None,
+    timepoints: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+) -> None:
+    """Watch simulated living cells become phase, live. No microscope needed."""
+    from pipeline.lifecycle.demo import run_demo
+
+    _finish(run_demo(method=method, out=out, timepoints=timepoints))
+
+
+@app.command()
+def run(
+    experiment: ExperimentFile,
+    out: RunOut,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped, killed or failed.")
+    ] = False,
+    even_aborted: Annotated[
+        bool, typer.Option("--even-aborted", help="With --resume: also a run that was aborted.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, say what the run needs, move nothing."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment: acquire, store and reconstruct, live.
+
+    Ctrl+C finishes the timepoint, stores everything and reconstructs what is left; a second Ctrl+C
+    leaves that backlog to --resume.
+    """
+    from pipeline.experiment import load_experiment
+
+    loaded = load_experiment(experiment)
+    if dry_run:
+        from pipeline.lifecycle.preflight import check_disk, estimate
+
+        need = estimate(loaded, out)
+        _print(need.as_dict(), as_json, need.text())
+        check_disk(need)
+        return
+    from pipeline.lifecycle.run import run_experiment
+
+    _finish(run_experiment(loaded, out, resume=resume, even_aborted=even_aborted), as_json)
+
+
+@app.command()
+def reconstruct(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A run folder, OME-Zarr, TIFF [t,c,y,x], .npy or .mat."
+        ),
+    ],
+    experiment: Annotated[
+        Path,
+        typer.Option("--experiment", metavar="EXPERIMENT.yaml", help="Optics, light and method."),
+    ],
+    out: RunOut,
+    method: Annotated[str | None, typer.Option(help="Instead of the experiment's own.")] = None,
+    executor: Annotated[
+        str,
+        typer.Option(help="local: processes of this machine. dask: a dask.distributed scheduler."),
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of the dask scheduler, such as tcp://10.0.0.5:8786.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Local processes.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Reconstruct what is already recorded, with the same methods. Run again: what is done is skipped."""
+    from pipeline.experiment import load_experiment
+    from pipeline.reprocess import reconstruct as reprocess
+
+    result = reprocess(
+        source,
+        load_experiment(experiment),
+        out,
+        method=method,
+        executor=executor,
+        scheduler=scheduler,
+        workers=workers,
+    )
+    _print(result, as_json, "\n".join(f"{k}: {v}" for k, v in result.items()))
+
+
+@app.command()
+def simulate(experiment: ExperimentFile, out: RunOut, as_json: AsJson = False) -> None:
+    """Record a simulated experiment, as fast as it can be computed, with its ground truth beside it."""
+    from pipeline.experiment import load_experiment
+    from pipeline.lifecycle.simulate import simulate as simulate_run
+
+    _finish(simulate_run(load_experiment(experiment), out), as_json)
+
+
+@app.command()
+def verify(run: RunArgument, as_json: AsJson = False) -> None:
+    """Check every stored frame and phase image against its ledger, and every planned frame for its fate."""
+    from pipeline.store.verify import verify as verify_run
+
+    report = verify_run(run)
+    _print(report.as_dict(), as_json, report.text(run))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi.")],
+    experiment: Annotated[
+        Path,
+        typer.Option("--experiment", metavar="EXPERIMENT.yaml", help="The optics to train for."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FILE.safetensors",
+            help="Where the weights go; the checkpoint lies beside.",
+        ),
+    ],
+    minutes: Annotated[
+        float, typer.Option(min=0.05, help="How long to train, in minutes of computing.")
+    ] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of data, initial weights and order.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a method's network for one's own optics. Stopped or killed, the same command goes on."""
+    from pipeline.experiment import load_experiment
+    from pipeline.training import train as train_method
+
+    result = train_method(method, load_experiment(experiment), out, minutes=minutes, seed=seed)
+    _print(result, as_json, "\n".join(f"{k}: {v}" for k, v in result.items()))
+
+
+@app.command()
+def evaluate(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi.")],
+    experiment: Annotated[
+        Path | None,
+        typer.Option(
+            "--experiment",
+            metavar="EXPERIMENT.yaml",
+            help="Optics; the demonstration's if not given.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.safetensors", help="Weights; those that come with livephase if not given."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a method on specimens that it never saw, beside its baselines."""
+    from pipeline.experiment import load_experiment
+    from pipeline.lifecycle.demo import demo_experiment
+    from pipeline.training import evaluate as evaluate_method
+
+    loaded = demo_experiment(method) if experiment is None else load_experiment(experiment)
+    result = evaluate_method(method, loaded, weights=weights)
+    _print(result, as_json, json.dumps(result, indent=2))
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="stream or ring.")],
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="On the disk to measure; the current folder if not given."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine: ratios against a baseline of the same run."""
+    from pipeline.bench import run_bench
+
+    result = run_bench(name, folder or Path.cwd())
+    _print(result, as_json, json.dumps(result, indent=2))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what works on this machine, and how to mend what does not."""
+    from pipeline.lifecycle.doctor import examine
+
+    findings = examine()
+    _print([f.as_dict() for f in findings], as_json, "\n".join(f.text() for f in findings))
+    if any(f.level == "error" for f in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of experiment files, for editors that complete and check YAML."""
+    from pipeline.experiment import Experiment
+
+    print(json.dumps(Experiment.model_json_schema(), indent=2))
+
+
+@app.command()
+def status(run: RunArgument, as_json: AsJson = False) -> None:
+    """Show a run: its state, and its figures while it goes on."""
+    from pipeline.lifecycle.remote import run_status
+
+    data = run_status(run)
+    _print(data, as_json, "\n".join(f"{k}: {v}" for k, v in data.items()))
+
+
+def _ask(run: Path, request: str) -> None:
+    from pipeline.lifecycle.remote import ask
+
+    print(ask(run, request))
+
+
+@app.command()
+def pause(run: RunArgument) -> None:
+    """Pause a run that is going on: light off, clock held, everything stored."""
+    _ask(run, "pause")
+
+
+@app.command()
+def resume(run: RunArgument) -> None:
+    """Go on with a paused run. (A run that was stopped or killed: `livephase run … --resume`.)"""
+    _ask(run, "resume")
+
+
+@app.command()
+def stop(run: RunArgument) -> None:
+    """Stop a run after the timepoint it is at; it can be resumed."""
+    _ask(run, "stop")
+
+
+@app.command()
+def abort(run: RunArgument) -> None:
+    """End a run at once and mark it aborted; what is complete is kept."""
+    _ask(run, "abort")
+
+
+def _finish(result: Any, as_json: bool = False) -> None:
+    """Print how a run ended; exit with the status that says so."""
+    _print(result.report, as_json, result.text())
+    if result.error is not None:
+        raise result.error
+
+
+def main() -> None:
+    """Entry point of the command `livephase`."""
+    try:
+        app()
+    except LivephaseError as error:
+        cause = error.cause[:1].upper() + error.cause[1:]
+        print(
+            f"livephase: {cause}."
+            + (f" {error.fix[:1].upper()}{error.fix[1:]}." if error.fix else ""),
+            file=sys.stderr,
+        )
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

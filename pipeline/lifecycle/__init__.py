@@ -1,0 +1,1 @@
+"""One run's life: preflight, sessions, supervision, reports."""

@@ -1,0 +1,172 @@
+"""How a run shows itself: a live line with bars at a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from pipeline.frames import Plan
+from pipeline.telemetry import Telemetry
+
+# A person reads no faster, and a log file of a three-day run stays readable.
+_TERMINAL_S = 0.25
+_PLAIN_S = 5.0
+
+
+class ProgressDisplay(Protocol):
+    """A context that shows a session; see `Supervisor`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def update(self, state: str, telemetry: Telemetry) -> None:
+        """Called some times a second."""
+        ...
+
+    def message(self, text: str) -> None:
+        """Something the user should read."""
+        ...
+
+
+class _Figures:
+    """The figures of a session, from its telemetry."""
+
+    def __init__(
+        self, plan: Plan, todo_frames: int, already_reconstructed: int, reconstructs: bool
+    ) -> None:
+        self._plan = plan
+        self._todo_frames = todo_frames
+        self._already = already_reconstructed
+        self._reconstructs = reconstructs
+        self._began = time.monotonic()
+        self._history: list[tuple[float, int]] = []
+
+    def rows(self, telemetry: Telemetry) -> dict[str, str]:
+        """Name → value, as shown."""
+        now = time.monotonic()
+        acquired = telemetry.total("frames_acquired")
+        missing = telemetry.missing_frames()
+        self._history = [h for h in self._history if now - h[0] < 5.0] + [(now, acquired)]
+        first = self._history[0]
+        rate = (acquired - first[1]) / (now - first[0]) if now > first[0] else 0.0
+        accounted = acquired + missing
+        left = self._todo_frames - accounted
+        rows = {
+            "frames": f"{accounted}/{self._todo_frames}",
+            "rate": f"{rate:.1f}/s",
+            "stored": str(telemetry.total("frames_written")),
+            "missing": str(missing),
+        }
+        if self._reconstructs:
+            done = self._already + telemetry.total("slots_reconstructed")
+            latency = telemetry.quantile("latency_seconds", 0.5)
+            rows["phase"] = f"{done}/{self._plan.slots}"
+            rows["queue"] = str(int(telemetry.value("reconstruction_queue")))
+            rows["latency"] = f"{latency * 1e3:.0f} ms" if latency is not None else "-"
+        if left > 0:
+            step_s = left / rate if rate > 0 else None
+            if self._plan.interval_s and step_s is not None:
+                slots = left / (self._plan.frames_per_slot * len(self._plan.positions))
+                step_s = max(step_s, slots * self._plan.interval_s)
+            rows["left"] = _clock(step_s) if step_s is not None else "-"
+        return rows
+
+
+class TerminalProgress:
+    """A table that is redrawn in place."""
+
+    def __init__(self, figures: _Figures) -> None:
+        self._figures = figures
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=False)
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def update(self, state: str, telemetry: Telemetry) -> None:
+        """Redraw, if it is time."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _TERMINAL_S
+        table = Table(show_edge=False, pad_edge=False, box=None)
+        table.add_column("state", style="bold")
+        rows = self._figures.rows(telemetry)
+        for name in rows:
+            table.add_column(name, justify="right")
+        table.add_row(state, *rows.values())
+        self._live.update(table, refresh=True)
+
+    def message(self, text: str) -> None:
+        """Above the table."""
+        self._console.print(text, style="yellow", markup=False, highlight=False)
+
+
+class PlainProgress:
+    """A line every few seconds and at each change of state, for log files and services."""
+
+    def __init__(self, figures: _Figures) -> None:
+        self._figures = figures
+        self._next = 0.0
+        self._state = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def update(self, state: str, telemetry: Telemetry) -> None:
+        """Print a line, if it is time."""
+        now = time.monotonic()
+        if now < self._next and state == self._state:
+            return
+        self._next, self._state = now + _PLAIN_S, state
+        figures = "  ".join(f"{k} {v}" for k, v in self._figures.rows(telemetry).items())
+        self.message(f"{state}: {figures}")
+
+    def message(self, text: str) -> None:
+        """One line on stderr."""
+        print(text, file=sys.stderr, flush=True)
+
+
+def progress_display(
+    plan: Plan, todo_frames: int, already_reconstructed: int, reconstructs: bool
+) -> TerminalProgress | PlainProgress:
+    """The display that fits where stderr goes."""
+    figures = _Figures(plan, todo_frames, already_reconstructed, reconstructs)
+    return TerminalProgress(figures) if sys.stderr.isatty() else PlainProgress(figures)
+
+
+def _clock(seconds: float) -> str:
+    """h:mm:ss, or m:ss below an hour."""
+    total = round(seconds)
+    hours, minutes = total // 3600, total // 60 % 60
+    return f"{hours}:{minutes:02}:{total % 60:02}" if hours else f"{minutes}:{total % 60:02}"

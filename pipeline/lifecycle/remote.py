@@ -1,0 +1,80 @@
+"""Another terminal's hold on a run: what it is doing, and what is asked of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.control import Control, Request
+from pipeline.errors import RunFolderError, StoreError
+from pipeline.lifecycle.sessions import read_sessions
+from pipeline.store.run_folder import RunFolder, RunState
+from pipeline.telemetry import Telemetry
+
+# The supervisor looks many times a second; a machine that swaps may take a moment.
+_ANSWER_S = 5.0
+_ANSWERS = {
+    Request.PAUSE: "pausing after this timepoint: the light goes off, the clock is held",
+    Request.RESUME: "going on",
+    Request.STOP: "stopping after this timepoint; what is recorded is still reconstructed",
+    Request.ABORT: "aborting",
+}
+
+
+def run_status(run: Path) -> dict[str, Any]:
+    """A run's state, and its counters while it goes on."""
+    folder = RunFolder(run)
+    state = folder.state()
+    status: dict[str, Any] = {"run": str(run), "state": state.value}
+    if state is not RunState.RUNNING:
+        return status
+    names = read_sessions(folder)[-1].shared_memory
+    try:
+        with (
+            Control.attach(names["control"]) as control,
+            Telemetry.attach(names["telemetry"]) as telemetry,
+        ):
+            status["state"] = control.state.name.lower()
+            for name in ("frames_acquired", "frames_written", "slots_reconstructed"):
+                status[name] = telemetry.total(name)
+            status["frames_missing"] = telemetry.missing_frames()
+            status["ring_fill"] = telemetry.value("ring_fill")
+            status["reconstruction_queue"] = telemetry.value("reconstruction_queue")
+    except StoreError:
+        pass  # between the lock and the first shared memory, or just over
+    return status
+
+
+def ask(run: Path, request: str) -> str:
+    """Ask a run that is going on to pause, resume, stop or abort; what it will do.
+
+    Raises
+    ------
+    RunFolderError
+        If the run is not going on, or does not answer.
+    """
+    folder = RunFolder(run)
+    state = folder.state()
+    if state is not RunState.RUNNING:
+        raise RunFolderError(
+            f"the run in {run} is not going on: it is {state.value}",
+            "`livephase run … --resume` goes on with it",
+        )
+    names = read_sessions(folder)[-1].shared_memory
+    wanted = Request[request.upper()]
+    try:
+        with Control.attach(names["control"]) as control:
+            control.request(wanted)
+            deadline = time.monotonic() + _ANSWER_S
+            while not control.is_handled(wanted):
+                if time.monotonic() > deadline:
+                    raise RunFolderError(
+                        f"the run in {run} does not answer", f"{folder.log} says what it is doing"
+                    )
+                time.sleep(0.02)
+    except StoreError as error:
+        raise RunFolderError(
+            f"the run in {run} is just starting or ending", "try again in a moment"
+        ) from error
+    return _ANSWERS[wanted]

@@ -1,0 +1,141 @@
+"""What a run amounts to: `report.json` for programs, `report.html` for people.
+
+Frames are counted from the ledgers, never from telemetry: the report is true of what is on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.calibration import Calibration
+from pipeline.experiment import Experiment
+from pipeline.frames import FrameStatus, MissingReason
+from pipeline.lifecycle.report_page import report_page
+from pipeline.lifecycle.sessions import Session, read_sessions
+from pipeline.store.durable import replace_file
+from pipeline.store.reader import RunReader
+from pipeline.store.run_folder import RunFolder, RunState
+
+_PHASE_FIELDS = ("latency_s", "seconds", "residual", "time_utc")
+
+
+def write_report(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
+    """Count, measure, write both reports; the JSON one is returned."""
+    reader = RunReader(folder.path)
+    report = _figures(folder, experiment, reader)
+    replace_file(folder.report_json, (json.dumps(report, indent=2) + "\n").encode())
+    replace_file(folder.report_html, report_page(folder, experiment, reader, report).encode())
+    return report
+
+
+def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> dict[str, Any]:
+    plan = experiment.plan()
+    sessions = read_sessions(folder)
+    frames = reader.frame_table()
+    written = frames["status"] == FrameStatus.WRITTEN
+    reasons = Counter(frames["reason"][frames["status"] == FrameStatus.MISSING].tolist())
+    done = reader.reconstructed()
+    phase = {name: reader.phase_records.last(name)[done] for name in _PHASE_FIELDS}
+    times = np.sort(frames["time_utc"][written])
+    uncalibrated = Calibration.load(folder.calibration).missing()
+    # A session whose counters were lost with the machine delivered at least what it stored.
+    acquired = max(sum(s.acquired or 0 for s in sessions), int(written.sum()))
+    duration = float(times[-1] - times[0]) if len(times) > 1 else 0.0
+    latencies = _finite(phase["latency_s"]) * 1e3
+    report: dict[str, Any] = {
+        "name": experiment.name,
+        "method": experiment.reconstruction.method,
+        "state": folder.state().value,
+        "planned": plan.frames,
+        "acquired": acquired,
+        "written": int(written.sum()),
+        "missing": sum(reasons.values()),
+        "missing_by_reason": {MissingReason(r).name.lower(): n for r, n in sorted(reasons.items())},
+        "reacquired": acquired - int(written.sum()),
+        "reconstructed": int(done.sum()),
+        "fps": round((len(times) - 1) / duration, 3) if duration else None,
+        "first_result_s": _first_result_s(sessions, phase["time_utc"]),
+        "latency_ms": {
+            "p50": _quantile(latencies, 0.5),
+            "p99": _quantile(latencies, 0.99),
+        },
+        "stages": {
+            "sessions": [
+                {"state": s.state, "seconds": _seconds(s), "restarts": s.restarts, "error": s.error}
+                for s in sessions
+            ],
+            "reconstruct_s": {
+                "p50": _quantile(_finite(phase["seconds"]), 0.5),
+                "p99": _quantile(_finite(phase["seconds"]), 0.99),
+            },
+        },
+        "residual": _quantile(_finite(phase["residual"]), 0.5),
+        "uncalibrated": uncalibrated,
+        "versions": folder.info().get("versions", {}),
+    }
+    if experiment.microscope.driver == "simulator" and done.any():
+        from pipeline.lifecycle.truth import quality_against_truth  # noqa: PLC0415 - imports the simulator
+
+        report["quality"] = quality_against_truth(experiment, reader)
+    return report
+
+
+def _first_result_s(sessions: list[Session], results_utc: NDArray[np.float64]) -> float | None:
+    """From the start of the first process to the first result it gave."""
+    if not sessions or not len(results_utc):
+        return None
+    return round(float(results_utc.min()) - sessions[0].process_start_utc, 3)
+
+
+def _seconds(session: Session) -> float | None:
+    return None if session.ended_utc is None else round(session.ended_utc - session.began_utc, 3)
+
+
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    finite: NDArray[np.float64] = values[np.isfinite(values)]
+    return finite
+
+
+def _quantile(values: NDArray[np.float64], q: float) -> float | None:
+    return None if not len(values) else _rounded(float(np.quantile(values, q)))
+
+
+def _rounded(value: float) -> float:
+    """Four significant digits: more would be noise in a report."""
+    return value if value == 0 else round(value, 3 - math.floor(math.log10(abs(value))))
+
+
+def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
+    """The report in a few lines, for the terminal."""
+    lines = [
+        f"run {state.value}: {folder}",
+        f"  frames   planned {report['planned']}  written {report['written']}  missing {report['missing']}"
+        + (f"  taken again {report['reacquired']}" if report["reacquired"] else ""),
+    ]
+    if report["reconstructed"]:
+        p50, p99 = report["latency_ms"]["p50"], report["latency_ms"]["p99"]
+        latency = f"  latency {p50:.0f} ms (p99 {p99:.0f} ms)" if p50 is not None else ""
+        lines.append(
+            f"  phase    {report['reconstructed']} images, the first after {report['first_result_s']:.1f} s{latency}"
+        )
+    quality = report.get("quality")
+    if quality:
+        lines.append(
+            f"  quality  SSIM {quality['ssim']:.3f}  PSNR {quality['psnr_db']:.1f} dB  "
+            f"RMSE {quality['rmse_rad']:.3f} rad against the simulator's truth"
+        )
+    if report["residual"] is not None:
+        lines.append(
+            f"  residual {report['residual']:.3g} (reduced chi²; 1 is the camera's own noise)"
+        )
+    if report["uncalibrated"]:
+        lines.append(f"  uncalibrated: {', '.join(report['uncalibrated'])}")
+    lines.append(f"  report   {folder / 'report.html'}")
+    return "\n".join(lines)

@@ -1,0 +1,254 @@
+"""A run from the outside: begin it or go on with it, and say how it ended."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from drivers.registry import open_driver
+
+from pipeline.calibration import Calibration
+from pipeline.errors import LivephaseError, RunFolderError
+from pipeline.experiment import Experiment, load_experiment
+from pipeline.frames import FrameStatus
+from pipeline.lifecycle.preflight import (
+    Estimate,
+    check_calibration,
+    check_disk,
+    chosen_measurement,
+    estimate,
+    ring_slots,
+    shard_timepoints,
+)
+from pipeline.lifecycle.progress import ProgressDisplay, progress_display
+from pipeline.lifecycle.report import report_text, write_report
+from pipeline.lifecycle.sessions import begin_session, close_session, reclaim
+from pipeline.lifecycle.signals import stop_signals
+from pipeline.lifecycle.supervisor import SharedNames, Supervisor
+from pipeline.log import log_to, stop_logging
+from pipeline.stages.stage_lock import wait_for_stages
+from pipeline.store.frame_table import export_frame_table, trim_time_axis
+from pipeline.store.layout import (
+    create_phase,
+    create_raw,
+    open_layout,
+    remove_stale_locks,
+    set_timepoints,
+)
+from pipeline.store.reader import RunReader
+from pipeline.store.run_folder import RunFolder, RunState
+from pipeline.telemetry import Telemetry, serve_metrics
+
+log = logging.getLogger("livephase")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended: its folder, its state, its report, and the error if there was one."""
+
+    folder: Path
+    state: RunState
+    report: dict[str, Any]
+    error: LivephaseError | None = None
+
+    def text(self) -> str:
+        """For a person."""
+        return report_text(self.folder, self.state, self.report)
+
+
+def run_experiment(
+    experiment: Experiment | Path | str,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    even_aborted: bool = False,
+    write_truth: bool = False,
+) -> RunResult:
+    """Run an experiment, live, to its end.
+
+    Parameters
+    ----------
+    experiment
+        An experiment or the path of its file.
+    out
+        The run folder; new, unless `resume`.
+    resume
+        Go on with a run that was stopped, killed or failed. Starts it where the folder is absent; does
+        nothing where it is done.
+    even_aborted
+        With `resume`: also go on with a run that was aborted.
+    write_truth
+        Store the simulator's ground truth beside the frames.
+
+    Raises
+    ------
+    LivephaseError
+        Before anything moves: with the cause and the fix. What goes wrong later is in the result's `error`.
+    """
+    process_start = psutil.Process().create_time()
+    if not isinstance(experiment, Experiment):
+        experiment = load_experiment(Path(experiment))
+    folder = RunFolder(Path(out))
+    need = estimate(experiment, folder.path)
+    with folder.lock():
+        continued = folder.is_run()
+        if continued:
+            done = _may_resume(folder, experiment, resume=resume, even_aborted=even_aborted)
+            if done is not None:
+                return done
+            wait_for_stages(folder.path)
+            reclaim(folder)
+        else:
+            calibration = resolve_calibration(experiment)
+            check_calibration(experiment, calibration)
+            check_disk(need)
+            calibration.save(_new(folder, experiment).calibration)
+        handler = log_to(folder.log, "supervisor")
+        try:
+            return _session(folder, experiment, need, process_start, continued, write_truth)
+        finally:
+            stop_logging(handler)
+
+
+def resolve_calibration(experiment: Experiment) -> Calibration:
+    """The calibration that the experiment names."""
+    source = experiment.calibration
+    if source.source == "folder":
+        assert source.folder is not None
+        return Calibration.load(Path(source.folder))
+    if source.source == "simulator":
+        return open_driver(experiment).known_calibration() or Calibration()
+    return Calibration()
+
+
+def _new(folder: RunFolder, experiment: Experiment) -> RunFolder:
+    folder.create(experiment)
+    folder.update(
+        created_utc=time.time(),
+        versions={
+            name: version(name) for name in ("livephase", "numpy", "torch", "tensorstore", "zarr")
+        }
+        | {"python": platform.python_version()},
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+    )
+    return folder
+
+
+def _may_resume(
+    folder: RunFolder, experiment: Experiment, *, resume: bool, even_aborted: bool
+) -> RunResult | None:
+    """Refuse what must not go on; the result of what is done already; None where the run goes on."""
+    if not resume:
+        raise RunFolderError(
+            f"{folder.path} holds a run already",
+            "add --resume to go on with it, or give another folder as --out",
+        )
+    if folder.experiment().fingerprint() != experiment.fingerprint():
+        raise RunFolderError(
+            f"{folder.path} holds the run of another experiment",
+            f"resume with {folder.experiment_file}, or give another folder as --out",
+        )
+    state = RunState(folder.state())
+    if state is RunState.ABORTED and not even_aborted:
+        raise RunFolderError(
+            f"the run in {folder.path} was aborted",
+            "add --even-aborted to go on with it all the same",
+        )
+    if state is RunState.DONE and not _backlog(experiment, RunReader(folder.path)):
+        # A session that was killed in its very last moment left these to us.
+        trim_time_axis(folder)
+        export_frame_table(folder)
+        return RunResult(folder.path, state, write_report(folder, experiment))
+    return None
+
+
+def _backlog(experiment: Experiment, reader: RunReader) -> int:
+    """Recorded slots that the method can reconstruct and has not."""
+    measurement = chosen_measurement(experiment)
+    if measurement is None:
+        return 0
+    frames = reader.raw_records.last("frames")[..., list(measurement.frames)]
+    written = frames["status"] == FrameStatus.WRITTEN
+    enough = written.any(axis=-1) if measurement.accepts_gaps else written.all(axis=-1)
+    return int((reader.committed() & enough & ~reader.reconstructed()).sum())
+
+
+def _session(
+    folder: RunFolder,
+    experiment: Experiment,
+    need: Estimate,
+    process_start: float,
+    continued: bool,
+    write_truth: bool,
+) -> RunResult:
+    plan = experiment.plan()
+    measurement = chosen_measurement(experiment)
+    calibration = Calibration.load(folder.calibration)
+    pixel_um = calibration.pixel_um or experiment.pixel_um
+    create_raw(folder.raw_store, experiment, pixel_um, shard_timepoints(experiment))
+    if measurement is not None:
+        create_phase(
+            folder.phase_store, experiment, measurement.outputs, measurement.upsampling, pixel_um
+        )
+    if continued:
+        for store in (folder.raw_store, folder.phase_store):
+            remove_stale_locks(store)
+            set_timepoints(store, experiment, plan.timepoints)
+    reader = RunReader(folder.path)
+    committed = reader.committed()
+    reconstructed = int(reader.reconstructed().sum())
+    todo = tuple(key for key in plan.slot_keys() if not committed[key])
+    if continued:
+        check_disk(need, committed_share=float(committed.mean()))
+    for warning in need.warnings:
+        log.warning(warning)
+    slots = ring_slots(experiment, open_layout(folder.raw_store, experiment).timepoints_per_shard)
+    names = SharedNames.new()
+    begin_session(folder, process_start, names, todo)
+    with (
+        stop_signals() as signals,
+        progress_display(
+            plan,
+            len(todo) * plan.frames_per_slot,
+            reconstructed,
+            reconstructs=measurement is not None,
+        ) as progress,
+        ExitStack() as serving,
+    ):
+        for warning in need.warnings:
+            progress.message(warning)
+        supervisor = Supervisor(
+            folder, experiment, measurement, slots, todo, names, signals, progress
+        )
+        outcome = supervisor.run(
+            on_telemetry=lambda telemetry: _serve(experiment, telemetry, serving, progress)
+        )
+    close_session(folder, outcome)
+    trim_time_axis(folder)
+    if write_truth:
+        from pipeline.lifecycle.truth import store_truth  # noqa: PLC0415 - only the simulator has it
+
+        store_truth(folder, experiment)
+    # The state comes after everything that it vouches for.
+    folder.update(outcome.state)
+    export_frame_table(folder)
+    report = write_report(folder, experiment)
+    return RunResult(folder.path, outcome.state, report, outcome.error)
+
+
+def _serve(
+    experiment: Experiment, telemetry: Telemetry, serving: ExitStack, progress: ProgressDisplay
+) -> None:
+    """Let Prometheus look at the run, if the experiment asks for it."""
+    if experiment.output.prometheus_port is None:
+        return
+    server, port = serve_metrics(telemetry, experiment.output.prometheus_port)
+    serving.callback(server.shutdown)
+    progress.message(f"metrics on http://127.0.0.1:{port}/metrics")

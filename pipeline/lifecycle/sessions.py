@@ -1,0 +1,89 @@
+"""The sessions of a run: from one start to the next end, kill or power cut.
+
+Each is a line in run.json. What the camera delivered is kept there, because the ledgers
+only know what was stored: frames lost in a crash were delivered, and are taken again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline import shared_memory
+from pipeline.errors import StoreError
+from pipeline.frames import SlotKey
+from pipeline.lifecycle.supervisor import Outcome, SharedNames
+from pipeline.store.run_folder import RunFolder
+from pipeline.telemetry import Telemetry
+
+log = logging.getLogger("livephase")
+
+
+@dataclass
+class Session:
+    """One start of a run. Times are seconds since the epoch; `acquired` counts frames that the camera delivered."""
+
+    process_start_utc: float
+    began_utc: float
+    shared_memory: dict[str, str]
+    todo_slots: int
+    ended_utc: float | None = None
+    state: str = "running"
+    acquired: int | None = None
+    restarts: dict[str, int] = field(default_factory=dict)
+    error: str | None = None
+
+
+def read_sessions(folder: RunFolder) -> list[Session]:
+    """The sessions so far, oldest first."""
+    return [Session(**fields) for fields in folder.info().get("sessions", [])]
+
+
+def begin_session(
+    folder: RunFolder, process_start_utc: float, names: SharedNames, todo: Sequence[SlotKey]
+) -> None:
+    """Write a new session down, its shared memory by name, before any of it is created."""
+    session = Session(process_start_utc, time.time(), asdict(names), len(todo))
+    _write(folder, [*read_sessions(folder), session])
+
+
+def close_session(folder: RunFolder, outcome: Outcome) -> None:
+    """Write down how the newest session ended."""
+    *earlier, session = read_sessions(folder)
+    session.ended_utc = time.time()
+    session.state = outcome.state
+    session.acquired = outcome.acquired
+    session.restarts = {name: count for name, count in outcome.restarts.items() if count}
+    session.error = None if outcome.error is None else str(outcome.error)
+    _write(folder, [*earlier, session])
+
+
+def reclaim(folder: RunFolder) -> None:
+    """Close what a killed supervisor left: its counters are read, its shared memory is removed.
+
+    Only while the folder's lock is held and no stage is at work.
+    """
+    sessions = read_sessions(folder)
+    if not sessions or sessions[-1].ended_utc is not None:
+        return
+    session = sessions[-1]
+    try:
+        with Telemetry.attach(session.shared_memory["telemetry"]) as telemetry:
+            session.acquired = telemetry.total("frames_acquired")
+    except StoreError:
+        # The machine was switched off, or the system has cleaned up: what was delivered and not stored is not known.
+        session.acquired = None
+    for name in session.shared_memory.values():
+        shared_memory.unlink(name)
+    session.ended_utc = time.time()
+    session.state = "killed"
+    _write(folder, sessions)
+    log.warning("the session before was killed", extra={"acquired": session.acquired})
+
+
+def _write(folder: RunFolder, sessions: Sequence[Session]) -> None:
+    content: list[dict[str, Any]] = [asdict(s) for s in sessions]
+    folder.update(sessions=content)
