@@ -45,10 +45,16 @@ def open_array(path: Path, context: Any) -> Any:
         ) from error
 
 
-def begin_write(array: Any, index: Any, pixels: NDArray[Any]) -> Any:
+def begin_write(array: Any, index: Any, pixels: NDArray[Any], shard: Path) -> Any:
     """Begin to write ``array[index]``; a future that is done when the pixels are on the disk.
 
     Without a copy: `pixels` must stay as they are until then. The future's ``exception()`` waits.
+    The caller is the only writer of the shard.
+
+    Parameters
+    ----------
+    shard
+        The one file that is written.
 
     Raises
     ------
@@ -56,12 +62,15 @@ def begin_write(array: Any, index: Any, pixels: NDArray[Any]) -> Any:
         The write could not even begin.
     """
     try:
+        # tensorstore writes into its lock file and renames it. It does not cut one that a killed
+        # writer left: the rest of a longer one would follow the new shard, and spoil its index.
+        Path(f"{shard}.__lock").unlink(missing_ok=True)
         target = array[index]
         commit = target.write(
             pixels.reshape(target.shape), can_reference_source_data_indefinitely=True
         ).commit
     except (ValueError, OSError, IndexError) as error:
-        raise write_failure(Path(array.kvstore.path), error) from error
+        raise write_failure(shard, error) from error
     # A future that nobody waits for may otherwise not begin.
     commit.force()
     return commit

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import StoreError
 from pipeline.experiment import Experiment
 from pipeline.frames import SlotKey
 from pipeline.store.arrays import begin_write, make_context, open_array
@@ -49,23 +48,22 @@ def write_image(
     plan = experiment.plan()
     pixel = experiment.pixel_um if pixel_um is None else pixel_um
     context = make_context()
-    arrays: dict[tuple[int, int], Any] = {}
-    levels = written = 0
+    arrays: dict[Path, Any] = {}
+    written = 0
     for key, image in images:
         upsampling = image.shape[-1] // plan.frame_shape[1]
         if image.shape[1:] != tuple(upsampling * side for side in plan.frame_shape):
             raise ValueError(f"images {image.shape[1:]} on frames of {plan.frame_shape}")
         if not written:
             layout = create_phase(store, experiment, outputs, upsampling, pixel)
-            levels = len(layout.level_shapes)
             set_timepoints(store, experiment, plan.timepoints)
-        for level, pixels in enumerate(pyramid(image.astype(np.float32), levels)):
-            if (key.position, level) not in arrays:
-                path = array_path(store, plan, key.position, level)
-                arrays[key.position, level] = open_array(path, context)
-            error = begin_write(arrays[key.position, level], key.timepoint, pixels).exception()
+        for level, pixels in enumerate(pyramid(image.astype(np.float32), len(layout.level_shapes))):
+            path = array_path(store, plan, key.position, level)
+            if path not in arrays:
+                arrays[path] = open_array(path, context)
+            shard = path / layout.shard_name(key.timepoint)
+            error = begin_write(arrays[path], key.timepoint, pixels, shard).exception()
             if error is not None:
-                failure: StoreError = write_failure(store, error)
-                raise failure from error
+                raise write_failure(store, error) from error
         written += 1
     return written

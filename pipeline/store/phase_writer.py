@@ -108,10 +108,12 @@ class PhaseWriter:
         if not in_plan(self.plan, key):
             raise ValueError(f"{key} is outside the plan")
         levels = pyramid(images, len(self.layout.level_shapes))
-        futures = [
-            begin_write(self._array(key.position, number), key.timepoint, level)
-            for number, level in enumerate(levels)
-        ]
+        futures = []
+        for number, level in enumerate(levels):
+            path = array_path(self.folder.phase_store, self.plan, key.position, number)
+            shard = path / self.layout.shard_name(key.timepoint)
+            array = self._array(key.position, number)
+            futures.append(begin_write(array, key.timepoint, level, shard))
         return PendingPhase(key, futures, levels)
 
     def commit(self, pending: PendingPhase, raw_crc: int, quality: Mapping[str, float]) -> None:

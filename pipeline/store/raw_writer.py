@@ -204,9 +204,13 @@ class RawWriter:
             return pending
         source = self._whole_shard(shard, {key: (f, r) for key, (f, r, _) in slots.items()})
         begin = shard.number * self.timepoints_per_shard
+        path = array_path(self._store, self.plan, shard.position)
         pending._source = source
         pending._future = begin_write(
-            self._array(shard.position), slice(begin, begin + len(source)), source
+            self._array(shard.position),
+            slice(begin, begin + len(source)),
+            source,
+            path / self.layout.shard_name(shard.number),
         )
         self._in_flight.append(pending)
         return pending
@@ -222,8 +226,9 @@ class RawWriter:
         self._in_flight = [p for p in self._in_flight if p not in ready]
         good = []
         for pending in ready:
-            pending._source = None
             error = pending._future.exception()
+            # Shared memory can't be closed while anything refers to it.
+            pending._source = pending._future = None
             if error is None:
                 good.append(pending)
             else:

@@ -27,6 +27,8 @@ from pipeline.store.run_folder import RunFolder
 class RunReader:
     """A run folder to read from. Takes no lock and changes nothing.
 
+    `raw` and `phase` look for new records where they need one; for all else call `poll`.
+
     Parameters
     ----------
     path
@@ -112,6 +114,8 @@ class RunReader:
         StoreError
             Not committed, or unreadable.
         """
+        if not self.is_committed(key):
+            self.poll()
         record = self.raw_records.get(key)
         if record is None:
             raise _absent(key, "not recorded")
@@ -129,7 +133,9 @@ class RunReader:
             Not reconstructed, or unreadable.
         """
         if self.phase_records.get(key) is None:
-            raise _absent(key, "not reconstructed")
+            self.poll()
+            if self.phase_records.get(key) is None:
+                raise _absent(key, "not reconstructed")
         store = self.folder.phase_store
         what = f"timepoint {key.timepoint}, position {key.position}, level {level} of {store}"
         array = self._array(store, key.position, level)
