@@ -630,3 +630,15 @@ def test_the_ring_a_size_promises_fits_its_budget(name):
     slots = slots_for(plan, slot_s=0.001, budget_bytes=2e6)
     with Ring.create(name, plan, slots) as ring:
         assert ring._block.size <= 2e6
+
+
+def test_the_bench_moves_every_frame_and_says_under_which_conditions():
+    from pipeline.bench.ring import bench_ring
+
+    result = bench_ring(seconds=0.2, pairs=1, latency_s=1.0, rate_hz=20, frame_shape=(256, 256))
+    conditions = result["conditions"]
+    assert conditions["frames_through_ring"] > 50
+    assert conditions["paced_frames"] == conditions["paced_frames_recorded"] == 20
+    assert conditions["paced_frames_read"] >= 15
+    assert 0 < result["ratio_to_memcpy"] < 2
+    assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["p99"]

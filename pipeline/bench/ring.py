@@ -171,6 +171,8 @@ class _Worker:
 def _work(name: str, frame_shape: tuple[int, int], connection: Connection) -> None:
     rng = np.random.default_rng(os.getpid())
     sources = [rng.integers(0, 65536, frame_shape, np.uint16) for _ in range(_SOURCES)]
+    for number, source in enumerate(sources):
+        source[0, 0] = source[-1, -1] = number
     targets = [np.ones(frame_shape, np.uint16) for _ in range(_SLOTS)]
     with Ring.attach(name) as ring:
         connection.send("ready")
@@ -227,7 +229,10 @@ def _record(ring: Ring, _: _Frames, targets: _Frames, end: float) -> int:
         if held is None:
             _wait_for_slot(ring, sequence, end)
             continue
-        np.copyto(targets[sequence % len(targets)], held.frames[0])
+        target = targets[sequence % len(targets)]
+        np.copyto(target, held.frames[0])
+        if not target[0, 0] == target[-1, -1] == held.key.timepoint % _SOURCES:
+            raise LivephaseError(f"slot {sequence} came out wrong", "this is a bug: report it")
         sequence += 1
         ring.free(sequence)
     return sequence - first
