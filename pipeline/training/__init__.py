@@ -1,0 +1,62 @@
+"""Weights for one's own optics, and how good they are: data, trainer, evaluation.
+
+The two verbs find the method's own module; torch is imported when they are called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ExperimentError
+from pipeline.experiment import Experiment, nearest
+
+TRAINABLE = ("dl_srqpi",)
+
+
+def train(
+    method: str,
+    experiment: Experiment,
+    out: Path | None = None,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train a method's network for an experiment's optics; see the method's own module.
+
+    Returns
+    -------
+    dict
+        ``weights`` (the file's path), its ``sha256``, and the training record.
+
+    Raises
+    ------
+    ExperimentError
+        If the method has nothing to train.
+    """
+    _check(method)
+    from pipeline.training.train_dl_srqpi import train_dl_srqpi  # noqa: PLC0415 - torch
+
+    return train_dl_srqpi(experiment, out, minutes=minutes, steps=steps, seed=seed)
+
+
+def evaluate(method: str, experiment: Experiment, *, weights: Path | None = None) -> dict[str, Any]:
+    """Score a method's network on specimens that it never saw, beside its baselines.
+
+    Raises
+    ------
+    ExperimentError
+        If there is nothing to evaluate in the method.
+    """
+    _check(method)
+    from pipeline.training.evaluate_dl_srqpi import evaluate_dl_srqpi  # noqa: PLC0415 - torch
+
+    return evaluate_dl_srqpi(experiment, weights)
+
+
+def _check(method: str) -> None:
+    if method not in TRAINABLE:
+        raise ExperimentError(
+            f"there is no network to train or evaluate in '{method}'", nearest(method, TRAINABLE)
+        )

@@ -1,0 +1,46 @@
+"""What a training is made of; every value that decides the weights."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from pipeline.experiment import Strict
+from pipeline.methods.dl_srqpi.record import NetworkRecord
+
+
+class TrainingSettings(Strict):
+    """Of one training of dl_srqpi."""
+
+    network: NetworkRecord = Field(default_factory=NetworkRecord)
+    contrast_gain: PositiveFloat = 20.0
+    """Brings the contrast of a defocused frame to about one."""
+    fields: PositiveInt = 96
+    """Specimens to train on; each a whole camera field."""
+    validation_fields: PositiveInt = 4
+    """Of the same kinds, never trained on: they choose the weights that are kept."""
+    field_px: int = Field(default=256, ge=32)
+    """Edge of a field in camera pixels."""
+    oversampling: PositiveInt = 2
+    """Samples of the forward model per phase pixel along each axis."""
+    patch_px: int = Field(default=64, ge=16)
+    """Edge of a patch in camera pixels."""
+    batch: PositiveInt = 8
+    noise: tuple[PositiveFloat, PositiveFloat] = (0.002, 0.01)
+    """Range of the noise's standard deviation per unit of background, even in its logarithm."""
+    learning_rate: PositiveFloat = 2e-3
+    """At its peak; rises over the first twentieth, then falls as a cosine."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    average_steps: PositiveInt = 300
+    """Steps over which the kept weights are averaged (exponentially)."""
+    freeze_norms_at: float = Field(default=0.7, ge=0, le=1)
+    """Share of the training after which the norms' statistics are those of inference."""
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        if self.patch_px > self.field_px:
+            raise ValueError(f"patch_px {self.patch_px} is larger than field_px {self.field_px}")
+        if self.noise[0] > self.noise[1]:
+            raise ValueError(f"noise {self.noise} must be given as (least, most)")
+        return self

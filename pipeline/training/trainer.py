@@ -1,0 +1,240 @@
+"""The training loop: resumable, averaged weights, the best ones kept."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.errors import MethodError
+from pipeline.methods.dl_srqpi.networks import (
+    DlSrqpiNetwork,
+    build_network,
+    channels_last,
+    computes_bf16,
+)
+from pipeline.methods.dl_srqpi.record import OpticsRecord
+from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.data import Fields
+from pipeline.training.loss import phase_loss
+from pipeline.training.patches import draw_batch
+from pipeline.training.settings import TrainingSettings
+
+# Share of the training over which the learning rate rises.
+_RISE = 0.05
+# The batch statistics of small patches are noisy: a slower mean than torch's 0.1.
+_NORM_MOMENTUM = 0.03
+_LOG_EVERY = 25
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: so many steps (the same weights again), or so many minutes."""
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """0 at the start, 1 at the end."""
+        if self.steps is not None:
+            return step / self.steps
+        assert self.minutes is not None  # the trainer is given one of the two
+        return seconds / 60 / self.minutes
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the trainer reports as it goes."""
+
+    step: int
+    seconds: float
+    progress: float
+    loss: float
+    learning_rate: float
+    validation: dict[str, float] | None = None
+    best: bool = False
+
+
+# Given averaged weights in evaluation mode: named figures; `score` (higher is better) decides.
+Validate = Callable[[DlSrqpiNetwork], dict[str, float]]
+# Given the best weights so far, the event that made them: writes the weights file.
+Keep = Callable[[DlSrqpiNetwork, Event], None]
+
+
+class Trainer:
+    """One training.
+
+    Parameters
+    ----------
+    fields, optics, settings, seed
+        With a budget in steps they decide the weights: bit for bit on one kind of processor with
+        one number of threads.
+    checkpoint
+        Where the state is kept, every `checkpoint_s` seconds and after each validation.
+    """
+
+    def __init__(
+        self,
+        fields: Fields,
+        optics: OpticsRecord,
+        settings: TrainingSettings,
+        seed: int,
+        budget: Budget,
+        checkpoint: Path,
+        device: str = "cpu",
+        checkpoint_s: float = 180.0,
+        validate_s: float = 240.0,
+    ) -> None:
+        self._fields, self._settings = fields, settings
+        self._seed, self._budget, self._path = seed, budget, checkpoint
+        self._device = torch.device(device)
+        self._checkpoint_s, self._validate_s = checkpoint_s, validate_s
+        torch.manual_seed(seed)
+        self._network = channels_last(build_network(settings.network).to(self._device))
+        for module in self._norms():
+            module.momentum = _NORM_MOMENTUM
+        self._average = copy.deepcopy(self._network).eval()
+        self._optimizer = torch.optim.AdamW(
+            self._network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        self._step, self._seconds, self._best = 0, 0.0, -math.inf
+        self._identity = hashlib.sha256(
+            "|".join(
+                [settings.model_dump_json(), optics.model_dump_json(), str(seed), repr(budget)]
+            ).encode()
+        ).hexdigest()
+        self._resume()
+
+    @property
+    def step(self) -> int:
+        """Steps done, those before a resume included."""
+        return self._step
+
+    def run(self, validate: Validate, keep: Keep, report: Callable[[Event], None]) -> None:
+        """Train to the end of the budget; the checkpoint is removed then.
+
+        Raises
+        ------
+        MethodError
+            If the loss stops being a number.
+        """
+        begun = time.monotonic() - self._seconds
+        saved = validated = self._seconds
+        while True:
+            self._seconds = time.monotonic() - begun
+            progress = self._budget.progress(self._step, self._seconds)
+            if progress >= 1:
+                break
+            rate = self._learning_rate(progress)
+            loss = self._train_step(rate, progress)
+            event = Event(self._step, self._seconds, progress, loss, rate)
+            if self._step % _LOG_EVERY == 0:
+                report(event)
+            if self._seconds - validated >= self._validate_s:
+                self._validate(event, validate, keep, report)
+                validated = self._seconds
+            if self._seconds - saved >= self._checkpoint_s:
+                self._save()
+                saved = self._seconds
+        final = Event(self._step, self._seconds, 1.0, math.nan, 0.0)
+        self._validate(final, validate, keep, report)
+        self._path.unlink(missing_ok=True)
+
+    def _learning_rate(self, progress: float) -> float:
+        peak = self._settings.learning_rate
+        if progress < _RISE:
+            return peak * max(progress / _RISE, 0.02)
+        fall = (progress - _RISE) / (1 - _RISE)
+        return peak * max(0.5 * (1 + math.cos(math.pi * fall)), 1e-3)
+
+    def _train_step(self, rate: float, progress: float) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._network.train()
+        if progress >= self._settings.freeze_norms_at:
+            for module in self._norms():
+                module.eval()
+        inputs, truth = draw_batch(self._fields, self._settings, self._seed, self._step)
+        inputs = inputs.to(self._device).contiguous(memory_format=torch.channels_last)
+        truth = truth.to(self._device)
+        fast = computes_bf16() if self._device.type == "cpu" else torch.cuda.is_bf16_supported()
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=fast):
+            phase = self._network(inputs)
+        loss: torch.Tensor = phase_loss(phase.float(), truth)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise MethodError(
+                f"the training's loss became {value} at step {self._step}",
+                "lower learning_rate; the last checkpoint is kept",
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature
+        nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+        self._optimizer.step()
+        self._step += 1
+        self._update_average()
+        return value
+
+    def _update_average(self) -> None:
+        # At the start the mean reaches back over few steps: not to the random initial weights.
+        keep = min(1 - 1 / self._settings.average_steps, self._step / (self._step + 10))
+        with torch.no_grad():
+            now = self._network.state_dict()
+            for name, mean in self._average.state_dict().items():
+                if mean.is_floating_point():
+                    mean.lerp_(now[name], 1 - keep)
+
+    def _validate(
+        self, event: Event, validate: Validate, keep: Keep, report: Callable[[Event], None]
+    ) -> None:
+        figures = validate(self._average)
+        best = figures["score"] > self._best
+        done = Event(
+            event.step,
+            event.seconds,
+            event.progress,
+            event.loss,
+            event.learning_rate,
+            figures,
+            best,
+        )
+        if best:
+            self._best = figures["score"]
+            keep(self._average, done)
+        self._save()
+        report(done)
+
+    def _norms(self) -> list[nn.BatchNorm2d]:
+        return [m for m in self._network.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {
+            "identity": self._identity,
+            "step": self._step,
+            "seconds": self._seconds,
+            "best": self._best,
+            "network": self._network.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        save_checkpoint(state, self._path)
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self._path, self._identity)
+        if state is None:
+            return
+        self._network.load_state_dict(state["network"])
+        self._average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._step, self._seconds = state["step"], state["seconds"]
+        self._best = state["best"]
