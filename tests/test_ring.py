@@ -144,6 +144,14 @@ def test_one_slot_is_open_at_a_time(name):
             ring.copy(0, np.empty((K, 5, 7), np.uint8))
 
 
+def test_prefaulting_changes_no_pixel(name):
+    with Ring.create(name, small_plan((64, 64)), slots=2) as ring:
+        put(ring, 60000)
+        with Ring.attach(name) as restarted:
+            restarted.prefault()
+            assert (restarted.take(0).frames == 60000).all()
+
+
 @pytest.mark.parametrize("bit_depth", [8, 16])
 def test_pixels_are_page_aligned_and_any_frame_size_works(name, bit_depth):
     with Ring.create(name, small_plan((31, 67), bit_depth), slots=3) as ring:
