@@ -79,15 +79,15 @@ def led_experiment(channels, patterns, **optics):
     )
 
 
-def brute_force(field, pixel, optics, source, z, shape):
+def brute_force(field, pixel, optics, source, z, shape, offset=0.0):
     """Abbe's sum as a double sum of exponentials in float64, on any image grid."""
     u = field.numpy().astype(np.complex128)
     ny, nx = u.shape
     ky = np.fft.fftfreq(ny, pixel)
     kx = np.fft.fftfreq(nx, pixel)
     spectrum = np.fft.fft2(u) / u.size
-    y = np.arange(shape[0]) * ny * pixel / shape[0]
-    x = np.arange(shape[1]) * nx * pixel / shape[1]
+    y = np.arange(shape[0]) * ny * pixel / shape[0] + offset
+    x = np.arange(shape[1]) * nx * pixel / shape[1] + offset
     ey, ex = np.exp(2j * np.pi * np.outer(y, ky)), np.exp(2j * np.pi * np.outer(x, kx))
     total = np.zeros(shape)
     for (sx, sy), weight in zip(source.frequencies.numpy(), source.weights.numpy(), strict=True):
@@ -274,19 +274,29 @@ def test_light_from_the_right_brightens_the_slope_that_refracts_it_into_the_pupi
     assert (dpc * slope).sum() / (dpc.norm() * slope.norm()) > 0.9
 
 
-def test_camera_pixels_integrate_the_intensity():
-    """Against an image sampled eight times finer than its intensity needs."""
-    field = random_field((32, 32))
-    n = intensity_samples(8 * PIXEL, OPTICS)
-    assert n * OPTICS.wavelength_um / (4 * OPTICS.numerical_aperture) >= 8 * PIXEL
-    seen = camera_intensity(field, PIXEL, OPTICS, ON_AXIS, 6.0, frame_shape=(4, 4))
-    fine = image_intensity(field, PIXEL, OPTICS, ON_AXIS, 6.0, shape=(32 * n, 32 * n))
-    # Pixels begin at their first sample: the integral's centre lies half a sample further.
-    torch.testing.assert_close(seen.mean(), fine.mean(), atol=1e-5, rtol=0)
-    coarse = bin_pixels(
-        image_intensity(field, PIXEL, OPTICS, ON_AXIS, 6.0, shape=(8 * n, 8 * n)), 2 * n
+@pytest.mark.parametrize(("frame", "samples"), [(4, 8), (8, 4), (32, 1)])
+def test_camera_pixels_integrate_the_intensity_over_their_area(frame, samples):
+    """Against the integral over each pixel, by brute force on 16 points along each axis."""
+    field = thin_specimen(bump(32, 1.0, 2.0))
+    pixel = 32 * PIXEL / frame
+    assert intensity_samples(pixel, OPTICS) == samples
+    seen = camera_intensity(field, PIXEL, OPTICS, ON_AXIS, 6.0, frame_shape=(frame, frame))
+    points = 16 * frame
+    # The field's sample i is the middle of its square, at (i + ½)·PIXEL from the border.
+    middle = (32 * PIXEL / points - PIXEL) / 2
+    fine = brute_force(field, PIXEL, OPTICS, ON_AXIS, 6.0, (points, points), middle)
+    expected = fine.reshape(frame, 16, frame, 16).mean((1, 3))
+    np.testing.assert_allclose(seen.numpy(), expected, atol=1e-3)
+    assert np.abs(expected - 1).max() > 0.02
+
+
+def test_camera_image_of_a_symmetric_field_is_symmetric():
+    r = (torch.arange(40) - 19.5) * PIXEL
+    phase = torch.exp(-(r[:, None] ** 2 + r[None, :] ** 2) / 4)
+    image = camera_intensity(
+        thin_specimen(phase), PIXEL, OPTICS, ON_AXIS, 5.0, frame_shape=(10, 10)
     )
-    torch.testing.assert_close(seen, coarse, atol=0.02, rtol=0)
+    torch.testing.assert_close(image, image.flip(0, 1), atol=1e-5, rtol=0)
 
 
 def test_bin_pixels_is_the_mean_of_each_block():

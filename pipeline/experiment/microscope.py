@@ -11,6 +11,10 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from pipeline.experiment.strict import Strict
 
+# What a pixel of a common scientific camera holds. With a gain that ignores the bit depth, a
+# default exposure would saturate a 12-bit camera and hardly lift a 16-bit one off its offset.
+_FULL_WELL_E = 30_000.0
+
 
 class Camera(Strict):
     """The camera as the run uses it."""
@@ -24,12 +28,16 @@ class Camera(Strict):
     bit_depth: Literal[8, 10, 12, 14, 16] = 12
     frame_rate_hz: PositiveFloat | None = None
     """The most the camera gives; none: limited by the exposure alone."""
-    gain_e_per_count: PositiveFloat = 2.0
-    """Nominal; a calibration says better."""
+    gain_e_per_count: PositiveFloat = Field(
+        default_factory=lambda known: _FULL_WELL_E / 2 ** known.get("bit_depth", 12)
+    )
+    """Nominal; a calibration says better. Not given: a pixel of 30,000 electrons fills the range."""
     read_noise_e: NonNegativeFloat = 2.0
     """Nominal standard deviation, in electrons."""
-    offset_counts: NonNegativeFloat = 100.0
-    """Nominal dark level."""
+    offset_counts: NonNegativeFloat = Field(
+        default_factory=lambda known: min(100.0, 2 ** known.get("bit_depth", 12) / 40)
+    )
+    """Nominal dark level. Not given: 100, and less below 12 bits."""
 
 
 class Imperfections(Strict):

@@ -18,7 +18,7 @@ import torch
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment, Optics
 from pipeline.optics.illumination import Source, background_intensity, channel_source
-from pipeline.optics.propagation import EDGE
+from pipeline.optics.propagation import EDGE, frequency_grid
 from pipeline.optics.pupil import pupil
 from pipeline.optics.sensor import bin_pixels
 
@@ -195,7 +195,8 @@ def camera_intensity(
 ) -> torch.Tensor:
     """What a camera of `frame_shape` pixels over the field's extent sees: the mean over each pixel.
 
-    As `image_intensity`, sampled finely enough for the mean to be exact; ``[..., y, x]`` float32.
+    As `image_intensity`, but ``[..., y, x]`` of the camera. The field's samples are taken as the
+    middles of their squares, so that the blocks of samples under each pixel lie exactly there.
     """
     return spectrum_camera_intensity(
         torch.fft.fft2(field),
@@ -219,13 +220,40 @@ def spectrum_camera_intensity(
     aberration: Aberration | None = None,
 ) -> torch.Tensor:
     """`camera_intensity` of a field given by its FFT."""
-    camera_pixel_um = pixel_um * spectrum.shape[-1] / frame_shape[1]
+    grid = (int(spectrum.shape[-2]), int(spectrum.shape[-1]))
+    camera_pixel_um = pixel_um * grid[1] / frame_shape[1]
     n = intensity_samples(camera_pixel_um, optics)
-    fine = (n * frame_shape[0], n * frame_shape[1])
+    # FFT grids begin at the same place; squares of different size that begin there have their
+    # middles elsewhere. A phase ramp on the spectrum moves the image's samples by the difference.
+    offset = (camera_pixel_um / n - pixel_um) / 2
+    if offset:
+        fy, fx = frequency_grid(grid, pixel_um, spectrum.device)
+        for f in (fy, fx):
+            spectrum = spectrum * torch.polar(torch.ones_like(f), 2 * math.pi * offset * f)
     intensity = spectrum_intensity(
-        spectrum, pixel_um, optics, source, z_um, aberration=aberration, shape=fine
+        spectrum,
+        pixel_um,
+        optics,
+        source,
+        z_um,
+        aberration=aberration,
+        shape=(n * frame_shape[0], n * frame_shape[1]),
     )
-    return bin_pixels(intensity, n)
+    return _fill_pixel(bin_pixels(intensity, n), n)
+
+
+def _fill_pixel(means: torch.Tensor, n: int) -> torch.Tensor:
+    """From the mean of a pixel's n x n samples to the mean over its area.
+
+    A sum of n samples passes a frequency f by sin(πf)/(n·sin(πf/n)), f in cycles/pixel, the area by
+    sin(πf)/πf: the ratio is sinc(f/n). Exact but for aliased frequencies, which pixels hardly pass.
+    """
+    y, x = means.shape[-2:]
+    fy = torch.fft.fftfreq(y, device=means.device)[:, None]
+    fx = torch.fft.rfftfreq(x, device=means.device)
+    spectrum = torch.fft.rfft2(means) * (torch.sinc(fy / n) * torch.sinc(fx / n))
+    filled: torch.Tensor = torch.fft.irfft2(spectrum, s=(y, x))
+    return filled
 
 
 def predict_frames(

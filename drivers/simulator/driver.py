@@ -1,0 +1,217 @@
+"""The simulated microscope as a driver: bursts, pace, faults, light."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+
+from drivers.driver import (
+    Arrived,
+    CameraInfo,
+    Destination,
+    DeviceDisconnectedError,
+    Driver,
+    Lost,
+)
+from drivers.simulator.clock import CameraClock
+from drivers.simulator.faults import FaultPlan
+from drivers.simulator.instrument import SimulatedInstrument
+from drivers.simulator.order import frame_number, slot_number
+from pipeline.calibration import Calibration
+from pipeline.errors import DriverError
+from pipeline.experiment import Experiment, SimulatorMicroscope
+from pipeline.frames import FrameKey, MissingReason, SlotKey
+
+# A background above this share of the camera's range leaves no room for the specimen.
+_TOO_BRIGHT = 0.9
+
+
+class SimulatorDriver(Driver):
+    """A microscope made of physics.
+
+    Frames and their losses depend on the experiment and on the frame's key alone, never on how a run was cut
+    into bursts or sessions. The camera counts its images from 0 in each burst, lost ones included.
+    The slot now being exposed begins when its first frame is asked for.
+
+    `disconnect_at_frame`: the camera goes away before that frame, for good. Opened again and armed
+    with that frame's slot first, as a resumed run does, it is there again. In the run's first slot there
+    is nothing to resume, and it goes away each time.
+
+    `light_off` in the middle of a burst ends it: the next `next_frame` raises `DriverError`, as frames in
+    the dark would be worthless and look like frames.
+
+    Attributes
+    ----------
+    light_is_on
+        Whether the specimen is lit.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.instrument = SimulatedInstrument(experiment)
+        microscope = experiment.microscope
+        assert isinstance(microscope, SimulatorMicroscope)
+        self._microscope = microscope
+        self._plan = experiment.plan()
+        self._faults = FaultPlan(microscope, self._plan)
+        camera = microscope.camera
+        self._least_period_s = 1 / camera.frame_rate_hz if camera.frame_rate_hz else 0.0
+        per_timepoint = self._plan.frames_per_slot * len(self._plan.positions)
+        self._clock = CameraClock(microscope.paced, self._plan.interval_s / per_timepoint)
+        self.light_is_on = False
+        self._open = False
+        self._gone: str | None = None
+        self._first_slot: SlotKey | None = None
+        self._burst: Iterator[FrameKey] | None = None
+        self._next: FrameKey | None = None
+        self._slot: SlotKey | None = None  # the slot being exposed
+        self._focus: int | None = None  # where the lens stands
+        self._stopping = False
+        self._image_number = 0
+        self._messages: list[str] = []
+
+    def open(self) -> CameraInfo:
+        """Prepare the optics: importing torch takes seconds that the first frame need not pay."""
+        self.instrument.prepare()
+        self._open, self._gone, self._first_slot = True, None, None
+        self._messages += self._brightness_warnings()
+        return CameraInfo(self._plan.frame_shape, self._plan.bit_depth, "simulator")
+
+    def arm(self, slots: Sequence[SlotKey]) -> None:
+        """Begin a burst, light on."""
+        self._check_there()
+        if not self._open:
+            raise DriverError("the simulated microscope is not open", "call open() before arm()")
+        if not slots:
+            raise DriverError("a burst over no slots was asked for", "arm with at least one slot")
+        plan = self._plan
+        for slot in slots:
+            if not (
+                0 <= slot.timepoint < plan.timepoints and 0 <= slot.position < len(plan.positions)
+            ):
+                raise DriverError(f"{slot} is not in the plan", "arm only with slots of the plan")
+        self._first_slot = self._first_slot or slots[0]
+        self._burst = chain.from_iterable(map(plan.frame_keys, tuple(slots)))
+        self._next = next(self._burst)
+        self._slot = self._focus = None
+        self._stopping = False
+        self._image_number = 0
+        self.light_is_on = True
+        self._clock.start()
+
+    def next_frame(self, destination: Destination) -> Arrived | Lost | None:
+        """Expose the next frame of the burst, or lose it."""
+        self._check_there()
+        key = self._next
+        if key is None or self._burst is None or (self._stopping and key.slot != self._slot):
+            self._end_burst()
+            return None
+        if not self.light_is_on:
+            self._end_burst()
+            raise DriverError("the light went off during a burst", "arm again to go on")
+        self._slot = key.slot
+        self._disconnect_at(key)
+        reason = self._faults.lost(key)
+        if reason == MissingReason.OVERFLOW:
+            return self._overflow()
+        period_s = max(self._plan.channels[key.channel].exposure_ms / 1e3, self._least_period_s)
+        self._settle(key)
+        self._next = next(self._burst, None)
+        image_number, self._image_number = self._image_number, self._image_number + 1
+        if reason is not None:
+            self._clock.skip(period_s)
+            return Lost((key,), reason)
+        began = time.perf_counter()
+        counts = self.instrument.frame(key)
+        exposed = self._clock.deliver(period_s, time.perf_counter() - began)
+        np.copyto(destination(key), counts)
+        return Arrived(
+            key,
+            image_number,
+            time_utc=time.time() - (time.monotonic() - exposed),
+            time_monotonic=exposed,
+            focus_um=self._plan.foci_um[key.focus],
+            led=self.instrument.lit_channel(key),
+            buffer_fill=self._clock.buffer_fill,
+        )
+
+    def stop_burst(self) -> None:
+        """End the burst after the slot being exposed; at once between two slots."""
+        self._stopping = True
+
+    def light_off(self) -> None:
+        """Turn the light off; in a burst this ends it."""
+        self.light_is_on = False
+
+    def close(self) -> None:
+        """Light off, whatever the state; a wait for the next frame ends."""
+        self.light_off()
+        self._clock.stop_waiting()
+        self._burst = self._next = None
+        self._open = False
+
+    def known_calibration(self) -> Calibration:
+        """The true calibration; needs no open()."""
+        return self.instrument.calibration()
+
+    def messages(self) -> list[str]:
+        """What the user should hear of since the last call."""
+        complaint = self._clock.take_complaint()
+        messages = self._messages + ([complaint] if complaint else [])
+        self._messages = []
+        return messages
+
+    def _check_there(self) -> None:
+        if self._gone is not None:
+            raise DeviceDisconnectedError(self._gone, "reconnect it (open again), then `--resume`")
+
+    def _end_burst(self) -> None:
+        self._burst = self._next = None
+        self.light_off()
+
+    def _overflow(self) -> Lost:
+        """Everything that the overflow costs, in one piece; it is the burst's end."""
+        lost: list[FrameKey] = []
+        key = self._next
+        while key is not None and self._faults.lost(key) == MissingReason.OVERFLOW:
+            lost.append(key)
+            key = next(self._burst, None) if self._burst else None
+        self._next = None
+        return Lost(tuple(lost), MissingReason.OVERFLOW)
+
+    def _disconnect_at(self, key: FrameKey) -> None:
+        at = self._microscope.faults.disconnect_at_frame
+        if at is None or frame_number(self._plan, key) != at:
+            return
+        if key.slot == self._first_slot and slot_number(self._plan, key.slot) > 0:
+            return
+        self._gone = f"the simulated camera went away before frame {at} {tuple(key)}"
+        self._end_burst()
+        self._check_there()
+
+    def _settle(self, key: FrameKey) -> None:
+        """Wait for what is slow before this frame: the lens, and a camera that stalls."""
+        faults = self._microscope.faults
+        if key.focus != self._focus:
+            self._clock.pause(faults.slow_lens_ms / 1e3)
+            self._focus = key.focus
+        if faults.stall_at_frame == frame_number(self._plan, key):
+            self._clock.pause(faults.stall_s)
+
+    def _brightness_warnings(self) -> list[str]:
+        calibration, camera = self.instrument.calibration(), self._microscope.camera
+        top = 2**camera.bit_depth - 1
+        warnings = []
+        for channel in self._plan.channels:
+            if not self.instrument.is_brightfield(channel.name):
+                continue
+            counts = float(calibration.flat[channel.name].max()) + camera.offset_counts
+            if counts > _TOO_BRIGHT * top:
+                warnings.append(
+                    f"the background of channel '{channel.name}' is {counts:.0f} counts of a camera "
+                    f"that ends at {top}: lower its exposure_ms or brightness, or raise "
+                    "camera.gain_e_per_count"
+                )
+        return warnings

@@ -1,0 +1,141 @@
+"""The simulated instrument: every frame a pure function of the seed and of its indices."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.simulator.chance import Stream, generator
+from drivers.simulator.flaws import stuck_pixels, true_calibration, vignetting
+from drivers.simulator.light import channel_lights, led_errors
+from drivers.simulator.order import frame_key, frame_number
+from pipeline.calibration import Calibration
+from pipeline.errors import DriverError
+from pipeline.experiment import Experiment, LedIllumination, SimulatorMicroscope
+from pipeline.frames import FrameKey, SlotKey
+
+if TYPE_CHECKING:
+    from drivers.simulator.imaging import SimulatedOptics
+
+
+class SimulatedInstrument:
+    """Specimen, light, lens and camera of an experiment; no clock, no faults.
+
+    Frames can be asked for in any order; those of one slot after another share the specimen.
+
+    Raises
+    ------
+    DriverError
+        If the experiment's microscope is not the simulator.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        microscope = experiment.microscope
+        if not isinstance(microscope, SimulatorMicroscope):
+            raise DriverError(
+                f"microscope.driver is {microscope.driver}, not simulator",
+                "set microscope.driver: simulator",
+            )
+        self._experiment = experiment
+        self._microscope = microscope
+        self._plan = experiment.plan()
+        light = experiment.illumination
+        self._errors = led_errors(light, microscope) if isinstance(light, LedIllumination) else None
+        self._lights = channel_lights(experiment, microscope, self._errors)
+        self._shading = vignetting(self._plan.frame_shape, microscope.imperfections.vignetting)
+        self._bad, self._stuck = stuck_pixels(microscope)
+        self._optics: SimulatedOptics | None = None
+
+    @property
+    def oversampling(self) -> int:
+        """Specimen samples per camera pixel along each axis.
+
+        As asked for; else the fewest that hold what can reach the image: the objective's passband
+        under a condenser (λ/2NA), and the synthetic one under an LED array, λ/2(NA + NA of the
+        outermost LED lit).
+        """
+        if self._microscope.oversampling is not None:
+            return self._microscope.oversampling
+        optics, light = self._experiment.optics, self._experiment.illumination
+        reach = optics.numerical_aperture
+        if isinstance(light, LedIllumination):
+            na = np.hypot(*light.array.sines().T)
+            reach += max(
+                float(na[light.leds(light.channels[n].pattern or "", reach)].max())
+                for n in self._experiment.channel_names
+            )
+        return max(
+            1, math.ceil(self._experiment.pixel_um * 2 * reach / optics.wavelength_um - 1e-9)
+        )
+
+    def prepare(self) -> None:
+        """Import and set up what the first frame needs, and refuse what can't be simulated."""
+        self._imaging()
+
+    def is_brightfield(self, channel: str) -> bool:
+        """Whether the channel has light without a specimen."""
+        return self._lights[channel].brightfield
+
+    def calibration(self) -> Calibration:
+        """The instrument's true calibration."""
+        return true_calibration(self._experiment, self._microscope, self._lights)
+
+    def truth(
+        self, timepoint: int, position: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Phase (rad) and absorption over the camera's field, ``[s·Y, s·X]``, s the `oversampling`."""
+        return self._imaging().truth(SlotKey(timepoint, position))
+
+    def lit_channel(self, key: FrameKey) -> int:
+        """Index of the channel whose light this frame (mostly) sees: late light is the one before's."""
+        late = self._microscope.imperfections.light_late_frames
+        return self._earlier(key, late).channel
+
+    def frame(self, key: FrameKey) -> NDArray[np.unsignedinteger]:
+        """Raw counts, ``[Y, X]``, uint8 up to 8 bits and uint16 above."""
+        # On the sensor import hangs torch, which takes seconds that calibration() need not wait for.
+        from pipeline.optics.sensor import expose  # noqa: PLC0415
+
+        camera = self._microscope.camera
+        counts = expose(
+            self.electrons(key),
+            generator(self._microscope.seed, Stream.NOISE, *key),
+            gain_e_per_count=camera.gain_e_per_count,
+            read_noise_e=camera.read_noise_e,
+            offset_counts=camera.offset_counts,
+            bit_depth=camera.bit_depth,
+        )
+        counts[self._bad] = self._stuck[self._bad]
+        return counts.astype(self._plan.dtype, copy=False)
+
+    def electrons(self, key: FrameKey) -> NDArray[np.float64]:
+        """``[Y, X]`` electrons per pixel that the frame collects on average."""
+        wrong = self._microscope.imperfections
+        exposure_ms = self._plan.channels[key.channel].exposure_ms
+        total = np.zeros(self._plan.frame_shape)
+        for frames_ago, share in (
+            (wrong.light_late_frames, 1 - wrong.light_mixing),
+            (wrong.light_late_frames + 1, wrong.light_mixing),
+        ):
+            if share:
+                name = self._plan.channels[self._earlier(key, frames_ago).channel].name
+                image = self._imaging().intensity(key.slot, name, key.focus)
+                total += share * exposure_ms * self._lights[name].electrons_per_ms * image
+        return total * self._shading
+
+    def _earlier(self, key: FrameKey, frames_ago: int) -> FrameKey:
+        """The frame exposed so many frames before; the run's first has none before itself."""
+        return frame_key(self._plan, max(frame_number(self._plan, key) - frames_ago, 0))
+
+    def _imaging(self) -> SimulatedOptics:
+        if self._optics is None:
+            # Imports torch, which takes seconds that calibration() need not wait for.
+            from drivers.simulator.imaging import SimulatedOptics  # noqa: PLC0415
+
+            self._optics = SimulatedOptics(
+                self._experiment, self._microscope, self._errors, self.oversampling
+            )
+        return self._optics
