@@ -43,7 +43,8 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
     reasons = Counter(frames["reason"][frames["status"] == FrameStatus.MISSING].tolist())
     done = reader.reconstructed()
     phase = {name: reader.phase_records.last(name)[done] for name in _PHASE_FIELDS}
-    times = np.sort(frames["time_utc"][written])
+    # A recording need not know when its frames were taken.
+    times = np.sort(_finite(frames["time_utc"][written]))
     uncalibrated = Calibration.load(folder.calibration).missing()
     # A session whose counters were lost with the machine delivered at least what it stored.
     acquired = max(sum(s.acquired or 0 for s in sessions), int(written.sum()))
@@ -122,9 +123,9 @@ def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
     if report["reconstructed"]:
         p50, p99 = report["latency_ms"]["p50"], report["latency_ms"]["p99"]
         latency = f"  latency {p50:.0f} ms (p99 {p99:.0f} ms)" if p50 is not None else ""
-        lines.append(
-            f"  phase    {report['reconstructed']} images, the first after {report['first_result_s']:.1f} s{latency}"
-        )
+        first = report["first_result_s"]
+        after = f", the first after {first:.1f} s" if first is not None else ""
+        lines.append(f"  phase    {report['reconstructed']} images{after}{latency}")
     quality = report.get("quality")
     if quality:
         lines.append(

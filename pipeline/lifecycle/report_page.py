@@ -79,7 +79,7 @@ def _reconstruction_table(report: dict[str, Any]) -> str:
     latency, seconds = report["latency_ms"], report["stages"]["reconstruct_s"]
     rows = [
         ("phase images", str(report["reconstructed"])),
-        ("first result after the start", f"{report['first_result_s']:.1f} s"),
+        ("first result after the start", _number(report["first_result_s"], "s")),
         ("computing, median", _number(seconds["p50"], "s")),
         ("last frame to phase, median", _number(latency["p50"], "ms")),
         ("last frame to phase, 99 %", _number(latency["p99"], "ms")),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.experiment import Experiment
 from pipeline.lifecycle.spread import slots_where
 from pipeline.quality import align_piston, psnr_db, rmse_rad, ssim
-from pipeline.store.image_writer import write_image
+from pipeline.store.image_writer import write_images
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder
 
@@ -27,10 +27,14 @@ def store_truth(folder: RunFolder, experiment: Experiment) -> None:
     """Write ``truth.ome.zarr``: phase (rad) and absorption of every recorded slot, on the specimen's own grid."""
     instrument = SimulatedInstrument(experiment)
     keys = slots_where(RunReader(folder.path).committed())
-    write_image(
+    if not keys:
+        return
+    scale = instrument.truth(*keys[0])[0].shape[0] // experiment.plan().frame_shape[0]
+    write_images(
         folder.path / "truth.ome.zarr",
         experiment,
         ("phase", "absorption"),
+        scale,
         ((key, np.stack(instrument.truth(*key))) for key in keys),
     )
 
