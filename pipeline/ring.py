@@ -100,6 +100,7 @@ class WritableSlot:
         self._ring._open = None
         # A late write through this slot would land in another one's pixels.
         self.frames.flags.writeable = False
+        self.records.flags.writeable = False
 
 
 class Ring:
