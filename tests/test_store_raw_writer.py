@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,23 @@ def test_memory_may_be_used_again_once_committed(tmp_path):
     assert verify(folder.path).mismatches == []
 
 
+def test_shared_memory_can_be_closed_after_the_commit(tmp_path):
+    experiment = make_experiment(timepoints=8, rate=1.0, shape=(256, 256))
+    folder = begin(tmp_path / "run", experiment)
+    plan = experiment.plan()
+    with RawWriter(folder, experiment) as writer:
+        for key in all_keys(experiment):
+            memory = SharedMemory(create=True, size=plan.slot_bytes)
+            frames = np.ndarray(plan.slot_shape, plan.dtype, memory.buf)
+            frames[:] = frames_of(plan, key)
+            pending = writer.submit([(key, frames, records_of(plan, key))])
+            del frames
+            pending.wait()
+            memory.close()  # BufferError if anything still refers to it
+            memory.unlink()
+    assert verify(folder.path).written == 8
+
+
 def test_a_committed_slot_is_not_recorded_twice_and_never_replaced(tmp_path):
     experiment = make_experiment(timepoints=4, rate=4.0)
     folder = begin(tmp_path / "run", experiment)
@@ -216,7 +234,8 @@ def test_a_damaged_part_is_not_copied_into_a_new_shard(tmp_path):
         writer.submit([slot_of(writer.plan, SlotKey(1, 0))])
 
 
-# A recorder that says what it has committed, until it is killed.
+# A recorder that says what it has committed, until it is killed. `step` slots a write: 4 are whole
+# shards; with 1, each shard is completed in four writes.
 _WRITER = """
 import sys
 sys.path.insert(0, sys.argv[2])
@@ -224,14 +243,13 @@ from pathlib import Path
 from store_runs import SlotKey, make_experiment, slot_of
 from pipeline.store.raw_writer import RawWriter
 from pipeline.store.run_folder import RunFolder
-experiment = make_experiment(**eval(sys.argv[3]))
+experiment, step = make_experiment(**eval(sys.argv[3])), int(sys.argv[4])
 with RawWriter(RunFolder(Path(sys.argv[1])), experiment) as writer:
-    T = writer.timepoints_per_shard
     pending = []
     print("ready", flush=True)
-    for start in range(0, experiment.plan().timepoints, T):
-        keys = [k for k in writer.shard_slots(writer.shard_of(SlotKey(start, 0)))
-                if not writer.is_committed(k)]
+    for start in range(0, experiment.plan().timepoints, step):
+        keys = [SlotKey(t, 0) for t in range(start, start + step)]
+        keys = [k for k in keys if not writer.is_committed(k)]
         if keys:
             pending.append((keys, writer.submit([slot_of(writer.plan, k) for k in keys])))
         while len(pending) > 3:
@@ -242,19 +260,21 @@ with RawWriter(RunFolder(Path(sys.argv[1])), experiment) as writer:
 _LONG = {"timepoints": 3000, "rate": 4.0, "shape": (64, 64)}
 
 
-def start_writer(folder):
+def start_writer(folder, step):
     command = [sys.executable, "-c", _WRITER, str(folder.path), str(Path(__file__).parent)]
-    return subprocess.Popen([*command, repr(_LONG)], stdout=subprocess.PIPE, text=True)
+    command += [repr(_LONG), str(step)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path):
+@pytest.mark.parametrize("step", [4, 1])
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path, step):
     experiment = make_experiment(**_LONG)
     folder = begin(tmp_path / "run", experiment)
     rng = np.random.default_rng(3)
     acknowledged = set()
-    for _ in range(4):
-        process = start_writer(folder)
+    for _ in range(3):
+        process = start_writer(folder, step)
         assert process.stdout.readline() == "ready\n"
         time.sleep(float(rng.uniform(0.05, 0.4)))
         process.send_signal(signal.SIGKILL)
@@ -265,7 +285,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path):
         committed = np.flatnonzero(RunReader(folder.path).committed()[:, 0])
         assert acknowledged <= set(committed)
         assert report.written == len(committed)
-    assert len(acknowledged) > 20
+    assert acknowledged
 
 
 def _look(path, stop, found):

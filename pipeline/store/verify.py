@@ -107,7 +107,7 @@ def verify(path: Path) -> VerifyReport:
         planned=counts.planned,
         written=counts.written,
         missing=counts.missing,
-        reconstructed=len(reader.reconstructed()),
+        reconstructed=int(reader.reconstructed().sum()),
         mismatches=mismatches,
         pending=counts.pending,
         state=state,
