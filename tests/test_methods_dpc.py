@@ -307,6 +307,73 @@ def test_padding_keeps_opposite_edges_apart():
     assert ghost[1] < 0.02
 
 
+def test_a_coarse_camera_still_gives_what_lies_below_its_aliases():
+    # Nyquist at 0.5 cycles/µm, half circles pass up to 0.89: what folds back lands above 0.1.
+    rng = np.random.default_rng(13)
+    phi = 0.02 * smooth_noise(rng, (256, 256), 2.2)
+    frames = [at_camera(photograph(np.exp(1j * phi), half(a), 0.0)) for a in (0, 90, 180, 270)]
+    exp = experiment((64, 64), magnification=5)
+    assert exp.pixel_um == 2 * PIXEL
+    image = reconstruct(exp, [frames])[0, 0]
+    f = np.fft.fftfreq(256)
+    at_centres = np.fft.fft2(phi) * np.exp(2j * np.pi * 1.5 * (f[:, None] + f))
+    inside = np.hypot(f[:, None], f) < 0.2 / 4
+    truth = np.fft.ifft2(at_centres * inside).real[::4, ::4]
+    camera_f = np.fft.fftfreq(64)
+    low = np.hypot(camera_f[:, None], camera_f) < 0.2
+    assert relative_error(np.fft.ifft2(np.fft.fft2(image) * low).real, truth) < 0.1
+
+
+@pytest.mark.parametrize("shape", [(24, 30), (25, 33)])
+def test_aliased_transfer_is_what_folds_back(shape):
+    from pipeline.methods.dpc.transfer import Pupil, sampled_transfer, weak_transfer
+
+    optics = experiment((32, 32)).optics
+    waves = -np.array(half(0)) / WAVELENGTH
+    weights = np.ones(len(waves))
+    pixel = 1.0
+    pupil = Pupil(optics, 4.0)
+    transfer, aliased = sampled_transfer(pupil, waves, weights, shape, pixel)
+    step = tuple(1 / (n * pixel) for n in shape)
+    reach = (50, 60)
+    both = weak_transfer(pupil, waves, weights, step, reach)
+    expected = np.zeros(shape)
+    rows, columns = shape
+    for y in range(-50, 51):
+        for x in range(-60, 61):
+            blur = np.sinc(y / rows) * np.sinc(x / columns)
+            power = (np.abs(blur * both[:, y + 50, x + 60]) ** 2).sum()
+            expected[y % rows, x % columns] += power
+    own = (np.abs(transfer) ** 2).sum(0)
+    np.testing.assert_allclose(aliased + own, expected[:, : columns // 2 + 1], atol=1e-9)
+    assert aliased.max() > 0.1
+    fine = sampled_transfer(pupil, waves, weights, shape, 0.5)[1]
+    assert fine.max() == 0
+
+
+def test_pupil_agrees_with_the_forward_model():
+    from pipeline.methods.dpc.transfer import Pupil
+    from pipeline.optics.pupil import pupil
+
+    optics = experiment((32, 32), refractive_index=1.33).optics
+    aberration = {
+        "defocus": 0.1,
+        "astigmatism_0": 0.2,
+        "astigmatism_45": -0.3,
+        "coma_x": 0.4,
+        "coma_y": -0.5,
+        "spherical": 0.6,
+    }
+    f = np.linspace(-0.6, 0.6, 41)
+    ours = Pupil(optics, 7.0, aberration)(f[None, :], f[:, None])
+    theirs = pupil(
+        torch.from_numpy(f)[:, None], torch.from_numpy(f)[None, :], optics, 7.0, aberration
+    )
+    # A constant phase has no meaning.
+    turn = theirs.numpy()[20, 20] / ours[20, 20]
+    np.testing.assert_allclose(ours * turn, theirs.numpy(), atol=1e-9)
+
+
 def test_weights_of_the_frames_follow_the_sequence():
     patterns = {
         "dark": {"kind": "arc", "na_min": 0.26, "na_max": 0.33},

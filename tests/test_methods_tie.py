@@ -95,14 +95,12 @@ def test_wavelength_is_that_of_the_medium(n):
 def test_absorption_is_told_from_phase():
     phi = bumps((128, 128), 1.5, width_um=4.0, seed=1)
     mu = bumps((128, 128), 0.35, seed=2)
-    frames = [
-        [np.abs(propagate(np.exp(-mu + 1j * phi), z)) ** 2 for z in (-1.5, 0.0, 1.5)]
-    ]
+    frames = [[np.abs(propagate(np.exp(-mu + 1j * phi), z)) ** 2 for z in (-1.5, 0.0, 1.5)]]
     foci = (-1.5, 0.0, 1.5)
     measured = reconstruct(experiment((128, 128), foci, SHARP), frames)[0, 0]
-    uniform = reconstruct(
-        experiment((128, 128), foci, {**SHARP, "intensity": "uniform"}), frames
-    )[0, 0]
+    uniform = reconstruct(experiment((128, 128), foci, {**SHARP, "intensity": "uniform"}), frames)[
+        0, 0
+    ]
     assert relative_error(measured, phi) < 0.05
     assert relative_error(uniform, phi) > 3 * relative_error(measured, phi)
 

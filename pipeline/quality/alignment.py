@@ -8,9 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.quality.checks import image_pair
 
 
-def align_piston(
-    image: ArrayLike, truth: ArrayLike, *, tilt: bool = False
-) -> NDArray[np.float64]:
+def align_piston(image: ArrayLike, truth: ArrayLike, *, tilt: bool = False) -> NDArray[np.float64]:
     """`image` moved to `truth` by the constant that makes their mean squared difference least.
 
     The metrics of this package do not align by themselves: align first, and say so beside the figure.

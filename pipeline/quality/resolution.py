@@ -28,7 +28,7 @@ def ring_correlation(image: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     ring = np.rint(radius).astype(np.int64).ravel()
 
     def over_rings(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(ring, values.ravel())[: side // 2 + 1]
+        return np.asarray(np.bincount(ring, values.ravel())[: side // 2 + 1], np.float64)
 
     cross = over_rings((a * np.conj(b)).real)
     power = np.sqrt(over_rings(np.abs(a) ** 2) * over_rings(np.abs(b) ** 2))

@@ -62,10 +62,7 @@ def phase_slope(
     """
     image, truth = image_pair(image, truth)
     foreground = foreground_mask(truth, background_rad)
-    if labels is None:
-        cells = np.asarray(ndimage.label(foreground)[0])
-    else:
-        cells = np.asarray(labels, dtype=np.int64)
+    cells = np.asarray(ndimage.label(foreground)[0] if labels is None else labels)
     occupied = foreground | (cells > 0)
     slopes, areas = [], []
     margin = _GAP + _WIDTH

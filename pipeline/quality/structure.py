@@ -15,7 +15,9 @@ FOREGROUND_RAD = 0.15
 
 
 def ssim_map(image: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
-    """SSIM around each pixel, ``[Y, X]``: Gaussian weights (σ 1.5, window 11), population covariance, data range of the truth.
+    """SSIM around each pixel, ``[Y, X]``.
+
+    Gaussian weights (σ 1.5, window 11), population covariance, data range of the truth.
 
     Raises
     ------
@@ -24,7 +26,9 @@ def ssim_map(image: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     """
     image, truth = image_pair(image, truth)
     if min(truth.shape) < _WINDOW:
-        raise ValueError(f"SSIM needs images of at least {_WINDOW} pixels a side, not {truth.shape}")
+        raise ValueError(
+            f"SSIM needs images of at least {_WINDOW} pixels a side, not {truth.shape}"
+        )
     span = float(np.ptp(truth))
     if span == 0:
         raise ValueError("the truth is constant: SSIM is not defined")

@@ -18,8 +18,8 @@ from pipeline.methods.settings import read_settings
 
 # Of at most 4; half circles in focus reach 1. Below, noise is amplified a hundred times.
 _LEAST_INFORMATION = 1e-3
-# Samples across the passband: fine enough that no pattern hides between them.
-_CHECK_GRID = 33
+# Steps from the centre to the edge of the passband: fine enough that no pattern hides between.
+_CHECK_STEPS = 16
 
 
 class Dpc:
@@ -67,7 +67,11 @@ class Dpc:
         return Measurement(frames, outputs=("phase", "absorption"), upsampling=settings.upsampling)
 
     def load(
-        self, experiment: Experiment, calibration: Calibration, device: str, weights: Path | None
+        self,
+        experiment: Experiment,
+        calibration: Calibration,
+        device: str,
+        weights: Path | None,  # noqa: ARG002 - the contract's; a physical model has none
     ) -> Reconstructor:
         """Inverse filters of this geometry; `weights` are not used.
 
@@ -98,7 +102,7 @@ def _brightfield_channels(experiment: Experiment, light: LedIllumination) -> lis
 
 def _pattern(light: LedIllumination, channel: str) -> str:
     pattern = light.channels[channel].pattern
-    assert pattern is not None  # noqa: S101 - refused by the experiment's validator
+    assert pattern is not None, "refused by the experiment's validator"
     return pattern
 
 
@@ -107,19 +111,19 @@ def _refuse_without_phase(
 ) -> None:
     """Refuse sets whose frames together say nothing of the phase, by their own transfer functions."""
     optics = experiment.optics
-    axis = np.fft.ifftshift(np.linspace(-2, 2, _CHECK_GRID)) * optics.cutoff_per_um
-    absorption, phase = [], []
+    step = 2 * optics.cutoff_per_um / _CHECK_STEPS
+    transfer = []
     for channel in bright:
         leds = light.leds(_pattern(light, channel), optics.numerical_aperture)
         waves = -light.array.sines()[leds] / optics.wavelength_um
         for z_um in experiment.sequence.foci_um:
             pupil = Pupil(optics, z_um, settings.aberration_rad)
-            a, p = weak_transfer(pupil, waves, np.ones(len(leds)), axis, axis)
-            absorption.append(a)
-            phase.append(p)
-    if phase_information(np.stack(absorption), np.stack(phase)).max() >= _LEAST_INFORMATION:
+            grid = (step, step), (_CHECK_STEPS, _CHECK_STEPS)
+            transfer.append(weak_transfer(pupil, waves, np.ones(len(leds)), *grid))
+    phase, absorption = np.stack(transfer, axis=1)
+    if phase_information(phase, absorption).max() >= _LEAST_INFORMATION:
         return
-    if np.abs(np.stack(phase)).max() ** 2 < _LEAST_INFORMATION:
+    if np.abs(phase).max() ** 2 < _LEAST_INFORMATION:
         raise ExperimentError(
             f"the patterns {', '.join(bright)} are symmetric about the axis, and in focus they show no phase",
             "use half circles in opposite directions, or add a defocused plane to sequence.foci_um",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.fft import next_fast_len
 
 from pipeline.calibration import Calibration
@@ -14,7 +14,7 @@ from pipeline.experiment import Experiment
 from pipeline.methods.background import background_level, zero_background
 from pipeline.methods.contract import Reconstruction
 from pipeline.methods.dpc.settings import DpcSettings
-from pipeline.methods.dpc.transfer import Pupil, weak_transfer
+from pipeline.methods.dpc.transfer import Pupil, sampled_transfer
 from pipeline.methods.fill import fill_invalid
 from pipeline.optics.illumination import channel_source
 
@@ -31,11 +31,8 @@ def load_dpc(
     z_scale = calibration.z_scale or 1.0
     shape = experiment.microscope.camera.shape_px
     height, width = (_padded(n, settings.padding_px) for n in shape)
-    fy, fx = np.fft.fftfreq(height, pixel_um), np.fft.fftfreq(width, pixel_um)
-    half = width // 2 + 1
-    # A pixel integrates the light that falls on its square.
-    pixel = np.sinc(fy * pixel_um)[:, None] * np.sinc(fx[:half] * pixel_um)
-    transfer = np.empty((2, len(frames), height, half), np.complex128)
+    transfer = np.empty((2, len(frames), height, width // 2 + 1), np.complex128)
+    aliased = np.zeros(transfer.shape[2:])
     for k, (channel, focus) in enumerate(frames):
         source = channel_source(experiment, channel, calibration.led_orientation)
         pupil = Pupil(
@@ -43,14 +40,19 @@ def load_dpc(
             experiment.sequence.foci_um[focus] * z_scale,
             settings.aberration_rad,
         )
-        absorption, phase = weak_transfer(
-            pupil, source.frequencies.numpy(), source.weights.numpy(), fx, fy
+        transfer[:, k], folded = sampled_transfer(
+            pupil, source.frequencies.numpy(), source.weights.numpy(), (height, width), pixel_um
         )
-        transfer[0, k], transfer[1, k] = phase[:, :half] * pixel, absorption[:, :half] * pixel
+        aliased += folded / len(frames)
+    # What folds back from beyond the camera's Nyquist frequency is noise to whatever it falls on.
     filters = inverse_filters(
-        transfer, (settings.regularisation_phase, settings.regularisation_absorption)
+        transfer,
+        (
+            settings.regularisation_phase + aliased,
+            settings.regularisation_absorption + aliased,
+        ),
     )
-    filters *= _half_pixel_shift(fy * pixel_um, fx[:half] * pixel_um, settings.upsampling)
+    filters *= _half_pixel_shift((height, width), settings.upsampling)
     return DpcReconstructor(
         torch.from_numpy(filters.astype(np.complex64)).to(device),
         shape,
@@ -65,7 +67,7 @@ def _padded(length: int, margin: int) -> int:
 
 
 def inverse_filters(
-    transfer: NDArray[np.complex128], regularisation: tuple[float, float]
+    transfer: NDArray[np.complex128], regularisation: tuple[ArrayLike, ArrayLike]
 ) -> NDArray[np.complex128]:
     """Tikhonov-regularised least squares for two unknowns, at every frequency at once.
 
@@ -74,7 +76,7 @@ def inverse_filters(
     transfer
         ``[2, K, ...]``: of the two unknowns in the K frames.
     regularisation
-        Of each unknown, against the mean over frames of its squared transfer.
+        Of each unknown, against the mean over frames of its squared transfer; a number or ``[...]``.
 
     Returns
     -------
@@ -94,15 +96,14 @@ def inverse_filters(
     )
 
 
-def _half_pixel_shift(
-    fy: NDArray[np.float64], fx: NDArray[np.float64], upsampling: int
-) -> NDArray[np.complex128]:
+def _half_pixel_shift(shape: tuple[int, int], upsampling: int) -> NDArray[np.complex128]:
     """Moves the interpolated grid so that s x s of its pixels lie exactly on one camera pixel.
 
-    `fy` and `fx` in cycles per camera pixel. Zero-padding alone puts the first output pixel's centre on
-    the first camera pixel's centre; it belongs (s - 1) / 2s of a camera pixel before it.
+    Zero-padding alone puts the first output pixel's centre on the first camera pixel's centre; it
+    belongs (s - 1) / 2s of a camera pixel before it. ``[H, W//2 + 1]``.
     """
     shift = -(upsampling - 1) / (2 * upsampling)
+    fy, fx = np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])
     return np.asarray(np.exp(2j * np.pi * shift * (fy[:, None] + fx)))
 
 
@@ -177,7 +178,7 @@ class DpcReconstructor:
             if width % 2 == 0:
                 fine[..., width // 2] /= 2
             spectra = fine * s**2
-        images = torch.fft.irfft2(spectra, s=(s * height, s * width))
+        images: torch.Tensor = torch.fft.irfft2(spectra, s=(s * height, s * width))
         return images[..., : s * y, : s * x].contiguous()
 
 

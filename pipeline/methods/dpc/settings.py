@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pipeline.experiment import Strict
-
-Aberration = Literal["defocus", "astigmatism_0", "astigmatism_45", "coma_x", "coma_y", "spherical"]
+from pipeline.methods.dpc.transfer import Aberration
 
 
 class DpcSettings(Strict):
@@ -25,4 +22,4 @@ class DpcSettings(Strict):
     normalise: bool = True
     """Divide each frame by its own background, so that flicker and unequal exposures don't matter."""
     padding_px: NonNegativeInt = Field(default=32, le=4096)
-    """Margin, in camera pixels, that keeps opposite edges of the field from each other; 0 for a specimen that is periodic."""
+    """Margin in camera pixels that keeps opposite edges of the field apart; 0: the specimen is periodic."""

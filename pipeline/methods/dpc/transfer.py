@@ -14,8 +14,10 @@ before torch is there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from pipeline.experiment import Optics
 
 Array = NDArray[np.float64]
+Aberration = Literal["defocus", "astigmatism_0", "astigmatism_45", "coma_x", "coma_y", "spherical"]
 
 # An LED whose nominal direction lies on the pupil's edge counts as inside, whatever the rounding.
 _EDGE = 1 + 1e-6
@@ -42,7 +45,7 @@ class Pupil:
 
     optics: Optics
     z_um: float = 0.0
-    aberration_rad: Mapping[str, float] = field(default_factory=dict)
+    aberration_rad: Mapping[Aberration, float] = field(default_factory=dict)
 
     def __call__(self, fx: Array, fy: Array) -> NDArray[np.complex128]:
         """Complex transmission at frequencies (cycles/µm) that broadcast against each other."""
@@ -57,10 +60,14 @@ class Pupil:
         x, y = fx / self.optics.cutoff_per_um, fy / self.optics.cutoff_per_um
         for name, coefficient in aberration.items():
             phase = phase + coefficient * _zernike(name, x, y)
-        return np.where(inside, np.exp(1j * phase), 0)
+        out = np.empty(phase.shape, np.complex128)
+        # Much faster than exp(1j * phase).
+        out.real, out.imag = np.cos(phase), np.sin(phase)
+        out *= inside
+        return out
 
 
-def _zernike(name: str, x: Array, y: Array) -> Array:
+def _zernike(name: Aberration, x: Array, y: Array) -> Array:
     """Zernike polynomials of rms 1 over the unit disc (Noll's normalisation)."""
     r2 = x**2 + y**2
     polynomials = {
@@ -75,22 +82,27 @@ def _zernike(name: str, x: Array, y: Array) -> Array:
 
 
 def weak_transfer(
-    pupil: Pupil, frequencies: Array, weights: Array, fx: Array, fy: Array
-) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-    """Transfer functions of absorption and phase on a grid of frequencies.
+    pupil: Pupil,
+    frequencies: Array,
+    weights: Array,
+    step: tuple[float, float],
+    reach: tuple[int, int],
+) -> NDArray[np.complex128]:
+    """Transfer functions of phase and absorption on a grid of frequencies.
 
     Parameters
     ----------
     frequencies, weights
-        ``[S, 2]`` (fx, fy) of the plane waves at the specimen, cycles/µm, and their intensities ``[S]``. Waves
-        outside the pupil (darkfield) have no first-order effect.
-    fx, fy
-        The grid's axes ``[X]`` and ``[Y]`` as `numpy.fft.fftfreq` gives them.
+        ``[S, 2]`` (fx, fy) of the plane waves at the specimen, cycles/µm, and their intensities
+        ``[S]``. Waves outside the pupil (darkfield) have no first-order effect.
+    step, reach
+        The grid's spacing in cycles/µm and the number of steps from its centre to its edge,
+        each along (y, x).
 
     Returns
     -------
-    absorption, phase
-        Both ``[Y, X]``, Hermitian: real images stay real.
+    numpy.ndarray
+        ``[2, 2m_y + 1, 2m_x + 1]`` with frequency 0 in the middle.
 
     Raises
     ------
@@ -101,29 +113,81 @@ def weak_transfer(
     background = float((weights * np.abs(direct) ** 2).sum())
     if background == 0:
         raise ValueError("no plane wave passes the pupil")
-    sideband = np.zeros((len(fy), len(fx)), np.complex128)
-    reach = pupil.optics.cutoff_per_um * _EDGE
+    sideband = np.zeros((2 * reach[0] + 1, 2 * reach[1] + 1), np.complex128)
+    radius = pupil.optics.cutoff_per_um * _EDGE
     for (sx, sy), weight, through in zip(frequencies, weights, direct, strict=True):
         if not through:
             continue
         # The pupil, moved by the LED, covers only a part of the grid.
-        rows, columns = (
-            np.flatnonzero(np.abs(fy + sy) <= reach),
-            np.flatnonzero(np.abs(fx + sx) <= reach),
-        )
-        moved = pupil(fx[columns][None, :] + sx, fy[rows][:, None] + sy)
-        sideband[np.ix_(rows, columns)] += (weight / background * np.conj(through)) * moved
-    # A*(-f): index i of a grid of N holds minus the frequency of index -i modulo N.
-    mirrored = np.conj(np.roll(sideband[::-1, ::-1], (1, 1), (0, 1)))
-    return -(sideband + mirrored), 1j * (sideband - mirrored)
+        rows, fy = _covered(-sy, radius, step[0], reach[0])
+        columns, fx = _covered(-sx, radius, step[1], reach[1])
+        moved = pupil(fx[None, :] + sx, fy[:, None] + sy)
+        moved *= weight / background * np.conj(through)
+        sideband[rows, columns] += moved
+    mirrored = np.conj(sideband[::-1, ::-1])
+    return np.stack([1j * (sideband - mirrored), -(sideband + mirrored)])
 
 
-def phase_information(absorption: NDArray[np.complex128], phase: NDArray[np.complex128]) -> Array:
+def _covered(centre: float, radius: float, step: float, reach: int) -> tuple[slice, Array]:
+    """The part of an axis within `radius` of `centre`, as a slice and as frequencies."""
+    first = max(math.ceil((centre - radius) / step), -reach)
+    last = min(math.floor((centre + radius) / step), reach)
+    return slice(first + reach, max(last, first - 1) + reach + 1), np.arange(first, last + 1) * step
+
+
+def sampled_transfer(
+    pupil: Pupil, frequencies: Array, weights: Array, shape: tuple[int, int], pixel_um: float
+) -> tuple[NDArray[np.complex128], Array]:
+    """Transfer to a camera whose pixels integrate the light that falls on them.
+
+    Parameters
+    ----------
+    frequencies, weights
+        As for `weak_transfer`.
+    shape, pixel_um
+        ``(Y, X)`` of the camera and the edge of its pixel at the sample.
+
+    Returns
+    -------
+    transfer, aliased
+        On the right half of the FFT grid, as `numpy.fft.rfft2` orders it: ``[2, Y, X//2 + 1]`` of phase and
+        absorption, and ``[Y, X//2 + 1]`` the squared transfer of both that folds back onto each
+        frequency from beyond the camera's Nyquist frequency (zero where it samples finely enough).
+    """
+    passed = np.abs(frequencies).max(initial=0.0) + pupil.optics.cutoff_per_um * _EDGE
+    rows, columns = shape
+    step = (1 / (rows * pixel_um), 1 / (columns * pixel_um))
+    reach = (math.ceil(passed / step[0]), math.ceil(passed / step[1]))
+    both = weak_transfer(pupil, frequencies, weights, step, reach)
+    for axis, (m, n) in enumerate(zip(reach, shape, strict=True), start=1):
+        blur = np.sinc(np.arange(-m, m + 1) / n)
+        both *= blur[:, None] if axis == 1 else blur
+    y, x = (np.arange(-m, m + 1) for m in reach)
+    # On an even grid the Nyquist frequency stands for both its signs, and determines neither.
+    known_y, known_x = (
+        np.flatnonzero(2 * np.abs(y) < rows),
+        np.flatnonzero((2 * x < columns) & (x >= 0)),
+    )
+    transfer = np.zeros((2, rows, columns // 2 + 1), np.complex128)
+    transfer[:, (y[known_y] % rows)[:, None], x[known_x]] = both[:, known_y[:, None], known_x]
+    aliased = np.zeros((rows, columns // 2 + 1))
+    if all(2 * m < n for m, n in zip(reach, shape, strict=True)):
+        return transfer, aliased
+    power = (np.abs(both) ** 2).sum(0)
+    power[known_y[:, None], np.flatnonzero(2 * np.abs(x) < columns)] = 0
+    folded_y = np.zeros((rows, power.shape[1]))
+    np.add.at(folded_y, y % rows, power)
+    folded = np.zeros((columns, rows))
+    np.add.at(folded, x % columns, folded_y.T)
+    return transfer, np.ascontiguousarray(folded.T[:, : columns // 2 + 1])
+
+
+def phase_information(phase: NDArray[np.complex128], absorption: NDArray[np.complex128]) -> Array:
     """How well each frequency's phase is known once absorption is fitted too: the normal equations' Schur complement.
 
     Parameters
     ----------
-    absorption, phase
+    phase, absorption
         ``[K, Y, X]`` transfer functions of the frames.
 
     Returns
@@ -135,4 +199,4 @@ def phase_information(absorption: NDArray[np.complex128], phase: NDArray[np.comp
     pp = (np.abs(phase) ** 2).mean(0)
     ap = (np.conj(absorption) * phase).mean(0)
     mixed = np.divide(np.abs(ap) ** 2, aa, out=np.zeros_like(aa), where=aa > 0)
-    return np.maximum(pp - mixed, 0)
+    return np.asarray(np.maximum(pp - mixed, 0))

@@ -57,7 +57,11 @@ class Tie:
         return Measurement(tuple(plan.index(FrameKey(0, 0, index, z)) for z in range(len(foci))))
 
     def load(
-        self, experiment: Experiment, calibration: Calibration, device: str, weights: Path | None
+        self,
+        experiment: Experiment,
+        calibration: Calibration,
+        device: str,
+        weights: Path | None,  # noqa: ARG002 - the contract's; a physical model has none
     ) -> Reconstructor:
         """Fit through the foci and inverse Laplacian; `weights` are not used.
 
@@ -100,7 +104,7 @@ def _unsuitable(experiment: Experiment, channel: str) -> str | None:
         coherence, tilt = light.coherence, 0.0
     else:
         pattern = light.channels[channel].pattern
-        assert pattern is not None  # noqa: S101 - refused by the experiment's validator
+        assert pattern is not None, "refused by the experiment's validator"
         sines = light.array.sines()[light.leds(pattern, na)] / na
         coherence = float(np.hypot(*sines.T).max())
         tilt = float(np.hypot(*sines.mean(0)))

@@ -101,9 +101,10 @@ class TieReconstructor:
             for n, frequencies in zip(shape, (torch.fft.fftfreq, torch.fft.rfftfreq), strict=True)
         )
         square = self.wave_y[:, None] ** 2 + self.wave_x**2
-        damped = square**2 + turnover**2
-        damped[0, 0] = 1.0
-        self.inverse_laplacian = -square / damped
+        # The constant term has no say: what is divided there is zero.
+        square[0, 0] = 1.0
+        self.inverse_laplacian = -square / (square**2 + turnover**2)
+        self.undamped_inverse = -1 / square
 
     @torch.inference_mode()
     def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
@@ -129,20 +130,17 @@ class TieReconstructor:
         for wave in (self.wave_y[:, None], self.wave_x):
             flow = torch.fft.irfft2(1j * wave * psi, s=size) / mirrored
             divergence += 1j * wave * torch.fft.rfft2(flow)
-        return self._real(divergence * self._inverse_twice())
-
-    def _inverse_twice(self) -> torch.Tensor:
-        """The second inverse Laplacian undamped: the first has damped enough."""
-        square = self.wave_y[:, None] ** 2 + self.wave_x**2
-        square[0, 0] = 1.0
-        return -1 / square
+        # The first inverse has damped what is slow; damping it twice would only blur the limit.
+        return self._real(divergence * self.undamped_inverse)
 
     def _spectrum(self, image: torch.Tensor) -> torch.Tensor:
-        return torch.fft.rfft2(_mirror(image, -1))
+        spectrum: torch.Tensor = torch.fft.rfft2(_mirror(image, -1))
+        return spectrum
 
     def _real(self, spectrum: torch.Tensor) -> torch.Tensor:
         y, x = self.shape
-        return torch.fft.irfft2(spectrum, s=(2 * y, 2 * x))[..., :y, :x]
+        image: torch.Tensor = torch.fft.irfft2(spectrum, s=(2 * y, 2 * x))
+        return image[..., :y, :x]
 
 
 def _mirror(image: torch.Tensor, sign: int) -> torch.Tensor:
