@@ -213,7 +213,7 @@ def test_truncated_tiff(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, counts(3, 2, Y, X))
     path.write_bytes(path.read_bytes()[:400])
-    with pytest.raises(DriverError, match="truncated|not a readable"):
+    with pytest.raises(DriverError, match=r"truncated|not a readable"):
         open_recording(path, experiment())
     path.write_bytes(b"no tiff at all")
     with pytest.raises(DriverError, match="not a readable TIFF"):
@@ -340,7 +340,7 @@ def test_what_is_no_recording(tmp_path, monkeypatch):
     with pytest.raises(DriverError, match=r"no recording .*absent\.npy: .*LIVEPHASE_DATA"):
         open_recording("absent.npy", experiment())
     monkeypatch.setenv("LIVEPHASE_DATA", str(tmp_path))
-    with pytest.raises(DriverError, match=f"absent.npy or {tmp_path}"):
+    with pytest.raises(DriverError, match=rf"absent\.npy or {tmp_path}"):
         open_recording("absent.npy", experiment())
     np.save(tmp_path / "here.npy", counts(3, 2, Y, X))
     assert find_source("here.npy") == (tmp_path / "here.npy").resolve()
@@ -364,7 +364,7 @@ def test_another_camera_is_refused_with_the_fix(tmp_path):
     with pytest.raises(ExperimentError, match=r"set microscope.camera.shape_px: \[5, 7\]"):
         open_recording(path, experiment())
     np.save(path, counts(3, 2, Y, X, dtype=np.uint8))
-    with pytest.raises(ExperimentError, match="set microscope.camera.bit_depth: 8"):
+    with pytest.raises(ExperimentError, match=r"set microscope.camera.bit_depth: 8"):
         open_recording(path, experiment(bits=12))
     check(path, np.load(path)[None, :, :, None], experiment(bits=8))
     np.save(path, np.zeros((3, 2, Y, X), bool))

@@ -9,6 +9,7 @@ from drivers.recordings.planned import PlannedRecording
 from drivers.recordings.recording import Recording
 from pipeline.errors import DriverError
 from pipeline.experiment import Experiment, ReplayMicroscope
+from pipeline.store.run_folder import RunFolder
 
 DATA_VARIABLE = "LIVEPHASE_DATA"
 _TIFF = {".tif", ".tiff", ".btf", ".tf8"}
@@ -65,7 +66,7 @@ def open_recording(source: str | Path, experiment: Experiment) -> PlannedRecordi
 
 def is_run_folder(path: Path) -> bool:
     """Whether a folder is a livephase run."""
-    return (path / "experiment.yaml").is_file() and (path / "raw.ome.zarr").is_dir()
+    return RunFolder(path).is_run()
 
 
 def _open(path: Path, experiment: Experiment, loop: bool) -> Recording:

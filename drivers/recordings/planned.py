@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class PlannedRecording:
             return RecordedFrame()
         about = self.recording.about(self._source_key(key))
         led = self._channels.index(about.led) if about.led in self._channels else -1
-        return RecordedFrame(about.image_number, about.time_s, about.time_utc, about.focus_um, led)
+        return replace(about, led=led)
 
     def close(self) -> None:
         """Let the recording's files go."""

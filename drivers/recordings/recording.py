@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frames import FrameKey
+from pipeline.frames import FrameKey, MissingReason
 
 
 @dataclass(frozen=True)
 class RecordedFrame:
     """What a recording knows of one frame beside its pixels; NaN and -1 where it does not.
 
-    `time_s` is on any clock, for pacing; `time_utc` is seconds since the epoch. `led` is the
-    channel that the hardware reported lit.
+    `time_s` is on any clock, for pacing; `time_utc` is seconds since the epoch. `led` is the channel
+    that the hardware reported lit, `reason` why a missing frame is missing.
     """
 
     image_number: int = -1
@@ -27,6 +27,7 @@ class RecordedFrame:
     time_utc: float = math.nan
     focus_um: float = math.nan
     led: int = -1
+    reason: MissingReason = MissingReason.SOURCE
 
 
 class Recording(ABC):

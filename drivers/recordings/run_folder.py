@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pipeline.store.reader import RunReader
 
 from drivers.recordings.recording import RecordedFrame, Recording
-from pipeline.frames import FrameKey, FrameStatus, SlotKey, empty_records
+from pipeline.errors import RunFolderError, StoreError
+from pipeline.frames import FrameKey, FrameStatus, MissingReason, SlotKey, empty_records
+from pipeline.store.checksum import slot_crc
+from pipeline.store.reader import RunReader
+from pipeline.store.run_folder import RunState
 
 
 class RunRecording(Recording):
@@ -18,12 +21,18 @@ class RunRecording(Recording):
     Raises
     ------
     RunFolderError, StoreError
-        If the folder holds no readable run.
+        If the folder holds no readable run, or one that is still going on.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reader = RunReader(path)
+        if self._reader.folder.state() is RunState.RUNNING:
+            raise RunFolderError(
+                f"the run in {path} is still going on: frames to come would count as missing",
+                "wait until it has ended; it is reconstructed live by its own method",
+            )
+        self._reader.poll()
         plan = self._reader.plan
         self._plan = plan
         self.frame_shape, self.dtype, self.bit_depth = plan.frame_shape, plan.dtype, plan.bit_depth
@@ -32,9 +41,9 @@ class RunRecording(Recording):
         self.channel_names = tuple(c.name for c in plan.channels)
         self.foci_um = plan.foci_um
         self.pixel_um = self._reader.experiment.pixel_um
-        self.recorded = frozenset(self._reader.raw_keys())
         # A stopped run has fewer timepoints than it planned.
-        self.timepoints = 1 + max((key.timepoint for key in self.recorded), default=-1)
+        recorded = np.flatnonzero(self._reader.committed().any(axis=1))
+        self.timepoints = int(recorded[-1]) + 1 if recorded.size else 0
         # One slot is read at a time: its frames are asked for one after the other.
         self._slot: SlotKey | None = None
         self._frames: NDArray[np.unsignedinteger] = np.empty(plan.slot_shape, plan.dtype)
@@ -62,16 +71,26 @@ class RunRecording(Recording):
             time_utc=float(record["time_utc"]),
             focus_um=float(record["focus_um"]),
             led=int(record["led"]),
+            reason=MissingReason(int(record["reason"])) or MissingReason.SOURCE,
         )
 
     def close(self) -> None:
-        """Close the run."""
+        """Let go of the run's stores."""
         self._reader.close()
 
     def _load(self, slot: SlotKey) -> bool:
-        if slot not in self.recorded:
+        """Read a slot, unless it is the last one read; False if the run does not have it."""
+        if slot == self._slot:
+            return True
+        record = self._reader.raw_records.get(slot)
+        if record is None:
             return False
-        if slot != self._slot:
-            self._frames, self._records = self._reader.raw_slot(slot)
-            self._slot = slot
+        frames, records = self._reader.raw(slot)
+        if slot_crc(frames, records) != record["pixels_crc"]:
+            raise StoreError(
+                f"timepoint {slot.timepoint}, position {slot.position} of {self.path} is damaged: "
+                "its pixels don't fit their checksum",
+                "restore the file from a copy; `livephase verify` lists the damage",
+            )
+        self._slot, self._frames, self._records = slot, frames, records
         return True
