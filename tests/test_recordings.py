@@ -16,9 +16,20 @@ from hypothesis import strategies as st
 from drivers.recordings import find_source, open_recording
 from drivers.recordings.array_layout import axes_by_shape
 from drivers.recordings.matlab_leds import MatlabLedRecording
-from pipeline.errors import DriverError, ExperimentError
+from pipeline.errors import DriverError, ExperimentError, RunFolderError, StoreError
 from pipeline.experiment import Experiment, parse_experiment
-from pipeline.frames import FrameKey, Plan, PlannedChannel, Position
+from pipeline.frames import (
+    FrameKey,
+    FrameStatus,
+    MissingReason,
+    Plan,
+    PlannedChannel,
+    Position,
+    SlotKey,
+    empty_records,
+)
+from pipeline.store.raw_writer import RawWriter
+from pipeline.store.run_folder import RunFolder, RunState
 
 Y, X = 6, 8
 
@@ -512,3 +523,87 @@ def test_zarr_writers_agree(tmp_path):
     ).result()
     store.write(data).result()
     check(path, data[None, :, :, None], experiment())
+
+
+def write_run(path: Path, exp: Experiment, lost: FrameKey, close: bool = True) -> np.ndarray:
+    """A run folder as a live run leaves it; its last planned timepoint was never taken."""
+    folder, plan = RunFolder(path), exp.plan()
+    data = counts(plan.timepoints - 1, *plan.slot_shape)
+    with folder.lock():
+        folder.create(exp)
+        with RawWriter(folder, exp) as writer:
+            for t, frames in enumerate(data):
+                records = empty_records(plan.frames_per_slot)
+                records["status"] = FrameStatus.WRITTEN
+                records["image_number"] = 100 * t + np.arange(plan.frames_per_slot)
+                records["time_utc"] = 1.7e9 + 2 * t
+                records["led"] = np.arange(plan.frames_per_slot) // len(plan.foci_um)
+                if t == lost.timepoint:
+                    records[plan.index(lost)]["status"] = FrameStatus.MISSING
+                    records[plan.index(lost)]["reason"] = MissingReason.DROPPED
+                writer.submit([(SlotKey(t, 0), frames, records)])
+            writer.flush()
+        if close:
+            folder.update(RunState.STOPPED)
+        else:
+            with pytest.raises(RunFolderError, match="still going on"):
+                open_recording(path, exp)
+    return data
+
+
+def test_run_folder_by_key_with_its_gaps_and_labels(tmp_path):
+    exp = experiment(t=4, foci=(0.0, 2.0, 4.0))
+    lost = FrameKey(1, 0, 1, 2)
+    data = write_run(tmp_path / "run", exp, lost)
+    # Two of the foci, the channels the other way round; the raw store's own path is understood.
+    asked = experiment(t=3, foci=(4.0, 0.0), channels=("b", "a"))
+    for path in (tmp_path / "run", tmp_path / "run" / "raw.ome.zarr"):
+        recording = open_recording(path, asked)
+        for key in (
+            key for slot in asked.plan().slot_keys() for key in asked.plan().frame_keys(slot)
+        ):
+            channel, focus = 1 - key.channel, (2, 0)[key.focus]
+            pixels, about = recording.frame(key), recording.about(key)
+            if (key.timepoint, channel, focus) == (1, 1, 2):
+                assert pixels is None
+                assert about.reason == MissingReason.DROPPED
+                continue
+            k = 3 * channel + focus
+            np.testing.assert_array_equal(pixels, data[key.timepoint, k])
+            assert about.image_number == 100 * key.timepoint + k
+            assert about.time_utc == about.time_s == 1.7e9 + 2 * key.timepoint
+            assert about.led == key.channel
+        recording.close()
+    with pytest.raises(ExperimentError, match="has 3 timepoints, the experiment asks for 4"):
+        open_recording(tmp_path / "run", exp)
+    with pytest.raises(ExperimentError, match="no focus 3 µm: it has 0, 2, 4"):
+        open_recording(tmp_path / "run", experiment(foci=(3.0,)))
+    with pytest.raises(ExperimentError, match="no channel 'c'"):
+        open_recording(tmp_path / "run", experiment(channels=("c", "a"), foci=(0.0,)))
+
+
+def test_a_run_that_is_going_on_is_not_a_recording_yet(tmp_path):
+    exp = experiment()
+    write_run(tmp_path / "run", exp, FrameKey(0, 0, 0, 0), close=False)
+    # Its process is gone: what it has is what there is.
+    recording = open_recording(tmp_path / "run", experiment(t=2))
+    assert recording.frame(FrameKey(0, 0, 0, 0)) is None
+    assert recording.frame(FrameKey(0, 0, 1, 0)) is not None
+    recording.close()
+
+
+def test_damage_in_a_run_is_named(tmp_path):
+    exp = experiment()
+    exp = exp.model_copy(
+        update={"output": exp.output.model_copy(update={"compression": "none", "shard_s": 0.01})}
+    )
+    write_run(tmp_path / "run", exp, FrameKey(0, 0, 0, 0))
+    shard = sorted((tmp_path / "run" / "raw.ome.zarr").rglob("c.*"))[1]
+    content = bytearray(shard.read_bytes())
+    content[5] ^= 1
+    shard.write_bytes(content)
+    recording = open_recording(tmp_path / "run", experiment(t=2))
+    assert recording.frame(FrameKey(0, 0, 1, 0)) is not None
+    with pytest.raises(StoreError, match=r"timepoint 1, position 0 .* is damaged"):
+        recording.frame(FrameKey(1, 0, 0, 0))
+    recording.close()
