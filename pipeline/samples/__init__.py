@@ -1,6 +1,6 @@
 """Synthetic specimens: living cells in time, phase targets, and families to train and judge networks."""
 
-from pipeline.samples.culture import LivingCells
+from pipeline.samples.culture import CellRecord, LivingCells
 from pipeline.samples.families import training_field
 from pipeline.samples.heldout import heldout_field
 from pipeline.samples.specimen import Specimen, specimen_for
@@ -8,6 +8,7 @@ from pipeline.samples.style import CultureStyle
 from pipeline.samples.targets import PhaseTarget
 
 __all__ = [
+    "CellRecord",
     "CultureStyle",
     "LivingCells",
     "PhaseTarget",

@@ -11,6 +11,8 @@ from pipeline.samples.population import Population
 
 Floats = NDArray[np.float32]
 
+_SOFTNESS = np.float32(0.15)
+"""A ball's phase rises infinitely steeply at its rim; this rounds the last half micrometer off."""
 _CHUNK = 24
 """Cells drawn at once: their pixels then fit into the processor's cache."""
 
@@ -24,7 +26,9 @@ def draw_bodies(grid: Grid, cells: Population, outlines: Outlines, peak_phase_ra
     total = np.zeros(grid.shape, np.float32)
     boxes = _boxes(grid, cells, outlines)
     visible = np.flatnonzero((boxes[:, 1] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 2]))
-    table = np.stack([outlines.edge, outlines.steepness, 1 / outlines.middle, 1 / outlines.nucleus], axis=2)
+    table = np.stack(
+        [outlines.edge, outlines.steepness, 1 / outlines.middle, 1 / outlines.nucleus], axis=2
+    )
     x, y = grid.x(), grid.y()
     for start in range(0, len(visible), _CHUNK):
         _draw_chunk(total, x, y, visible[start : start + _CHUNK], boxes, cells, table, profile)
@@ -50,7 +54,9 @@ def _draw_chunk(
         dx.append(np.broadcast_to(own_x, shape).ravel())
         dy.append(np.broadcast_to(own_y[:, None], shape).ravel())
         of.append(shape[0] * shape[1])
-    thick = _thickness(np.concatenate(dx), np.concatenate(dy), np.repeat(numbers, of), table, profile)
+    thick = _thickness(
+        np.concatenate(dx), np.concatenate(dy), np.repeat(numbers, of), table, profile
+    )
     thick *= thick
     at = 0
     for n, size in zip(numbers, of, strict=True):
@@ -59,12 +65,14 @@ def _draw_chunk(
         at += size
 
 
-def _thickness(dx: Floats, dy: Floats, of: NDArray[np.int64], table: Floats, profile: Floats) -> Floats:
+def _thickness(
+    dx: Floats, dy: Floats, of: NDArray[np.int64], table: Floats, profile: Floats
+) -> Floats:
     rho = np.sqrt(dx * dx + dy * dy)
     turn = np.arctan2(dy, dx) * np.float32(ANGLES / (2 * np.pi)) + np.float32(ANGLES)
     whole = turn.astype(np.int32)
     f = (turn - whole.astype(np.float32))[:, None]
-    rows = table.reshape(-1, table.shape[2])
+    rows = table.reshape(table.shape[0] * ANGLES, table.shape[2])
     base = of * ANGLES
     here = rows[base + whole % ANGLES]
     here += f * (rows[base + (whole + 1) % ANGLES] - here)
@@ -72,27 +80,40 @@ def _thickness(dx: Floats, dy: Floats, of: NDArray[np.int64], table: Floats, pro
     lamella, dome, power, mound, rim = profile[of].T
     inside = np.clip((edge - rho) * steepness / rim, 0, 1)
     u = np.clip(1 - (rho * middle) ** 2, 0, None)
+    u *= (np.float32(1.55) - np.float32(0.55) * u) * u / (u + _SOFTNESS)  # a plateau, not a peak
     v = np.clip(1 - (rho * nucleus) ** 2, 0, None)
-    return np.asarray(lamella * inside * inside * (3 - 2 * inside) + dome * u**power + mound * v**np.float32(0.8))
+    v *= v / (v + _SOFTNESS)
+    return np.asarray(
+        lamella * inside * inside * (3 - 2 * inside)
+        + dome * u**power
+        + mound * v ** np.float32(0.55)
+    )
+
+
+def body_integral(cells: Population, peak_phase_rad: float) -> NDArray[np.float64]:
+    """``[N]`` each body's phase summed over its area, rad µm²."""
+    typical = _TYPICAL_SHARE * peak_phase_rad * np.pi / 4 * cells.diameter_um**2
+    return np.asarray(typical * cells.mass)
 
 
 def _profiles(cells: Population, outlines: Outlines, peak_phase_rad: float) -> Floats:
     """``[N, 5]``: heights of lamella, dome (with its power) and nucleus in radians, width of the rim in µm."""
     round_, plate = cells.roundness, cells.plate
-    power = 1.45 - 0.75 * round_ + 0.3 * (cells.traits[:, 48] - 0.5)
+    power = 1.15 - 0.5 * round_ + 0.3 * (cells.traits[:, 48] - 0.5)
     area = outlines.area_um2()
     core = (outlines.middle**2).sum(1) * np.pi / ANGLES
     nucleus = (outlines.nucleus**2).sum(1) * np.pi / ANGLES
     lamella = 0.16 * (1 - round_)
-    mound = (0.22 + 0.16 * cells.traits[:, 49]) * (1 - 0.8 * round_) * (1 - plate)
+    mound = (0.38 + 0.30 * cells.traits[:, 49]) * (1 - 0.8 * round_) * (1 - plate)
     # Phase summed over the cell follows its dry mass, so what is squeezed together gets thicker.
-    volume = lamella * 0.85 * area + core / (power + 1) + mound * nucleus / 1.8
-    scale = cells.mass * peak_phase_rad * _TYPICAL_SHARE * np.pi / 4 * cells.diameter_um**2 / volume
+    volume = lamella * 0.85 * area + core / (0.75 * power + 1) + mound * nucleus / 1.55
+    # Thicknesses of overlapping cells add as squares, so two halves of one ball need root 2.
+    scale = body_integral(cells, peak_phase_rad) * np.sqrt(2.0) ** (1 - cells.apart) / volume
     rim = 1.5 + 0.8 * cells.traits[:, 50]
     return np.stack([lamella * scale, scale, power, mound * scale, rim], axis=1).astype(np.float32)
 
 
-_TYPICAL_SHARE = 0.33
+_TYPICAL_SHARE = 0.34
 """Mean over peak phase of a typical spread cell."""
 
 

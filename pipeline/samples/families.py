@@ -54,21 +54,22 @@ def training_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats
 
 
 def _culture(rng: np.random.Generator, grid: Grid) -> Floats:
-    diameter = float(rng.uniform(12, 36))
+    diameter = float(rng.uniform(14, 38))
     crowding = float(np.exp(rng.uniform(np.log(0.08), np.log(1.1))))
     spec = CellSpecimen(
         cells_per_mm2=crowding / (np.pi / 4 * diameter**2) * 1e6,
         diameter_um=diameter,
-        peak_phase_rad=float(np.exp(rng.uniform(np.log(0.6), np.log(4.0)))),
+        peak_phase_rad=float(np.exp(rng.uniform(np.log(0.6), np.log(3.5)))),
         timepoint_min=60.0,
     )
 
     def factor(spread: float) -> float:
-        return float(np.exp(spread * rng.standard_normal()))
+        return float(np.exp(spread * np.clip(rng.standard_normal(), -2, 1.5)))
 
+    shortest = float(rng.uniform(7, 22))
     style = CultureStyle(
         # Short cycles: more of the cells are caught in mitosis or just after it.
-        cycle_h=(lambda a: (a, 1.5 * a))(float(rng.uniform(7, 22))),
+        cycle_h=(shortest, 1.5 * shortest),
         aspect=(1.0, float(rng.uniform(1.2, 4.5))),
         size_spread=float(rng.uniform(0.05, 0.25)),
         phase_spread=float(rng.uniform(0.1, 0.35)),
@@ -90,8 +91,9 @@ def _culture(rng: np.random.Generator, grid: Grid) -> Floats:
 def _target(rng: np.random.Generator, grid: Grid) -> Floats:
     spec = TargetSpecimen(
         kind="target",
-        shape=str(rng.choice(["beads", "microlenses", "bars"], p=[0.5, 0.3, 0.2])),  # type: ignore[arg-type]
+        shape=str(rng.choice(["beads", "microlenses", "bars"], p=[0.5, 0.3, 0.2])),
         size_um=float(np.exp(rng.uniform(np.log(3), np.log(40)))),
         phase_rad=float(rng.uniform(0.3, 3.5)),
     )
-    return PhaseTarget(spec, seed=int(rng.integers(2**31))).render(0, 0, grid.shape, grid.pixel_um)[0]
+    target = PhaseTarget(spec, seed=int(rng.integers(2**31)))
+    return target.render(0, 0, grid.shape, grid.pixel_um)[0]

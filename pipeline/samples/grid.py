@@ -29,11 +29,19 @@ class Grid:
 
     def x(self) -> NDArray[np.float32]:
         """``[X]`` centres of the columns in µm."""
-        return ((np.arange(self.shape[1]) + 0.5 - self.shape[1] / 2) * self.pixel_um).astype(np.float32)
+        return ((np.arange(self.shape[1]) + 0.5 - self.shape[1] / 2) * self.pixel_um).astype(
+            np.float32
+        )
 
     def y(self) -> NDArray[np.float32]:
         """``[Y]`` centres of the rows in µm."""
-        return ((np.arange(self.shape[0]) + 0.5 - self.shape[0] / 2) * self.pixel_um).astype(np.float32)
+        return ((np.arange(self.shape[0]) + 0.5 - self.shape[0] / 2) * self.pixel_um).astype(
+            np.float32
+        )
+
+    def grown(self, pixels: int) -> Grid:
+        """The same field with a rim all around."""
+        return Grid((self.shape[0] + 2 * pixels, self.shape[1] + 2 * pixels), self.pixel_um)
 
     def tiles(self, tile_um: float, margin_um: float) -> list[tuple[int, int]]:
         """(i, j) of the tiles, in x and y, that touch the field or its margin."""

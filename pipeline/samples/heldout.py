@@ -48,7 +48,7 @@ def heldout_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats:
     rng = generator(seed, _HELD_OUT)
     phase = kinds[seed % len(kinds)](rng, grid)
     # What is thinner than a thousandth of a radian is background.
-    return np.maximum(phase - np.float32(1e-3), 0).astype(np.float32)
+    return np.asarray(np.maximum(phase - np.float32(1e-3), 0), np.float32)
 
 
 def _noise(rng: np.random.Generator, grid: Grid, scale_um: float) -> Floats:
@@ -81,7 +81,9 @@ def _interior(rng: np.random.Generator, grid: Grid, thick: Floats, richness: flo
     return np.asarray(depth * np.float32(richness) * (0.16 * threads + grains + lumps))
 
 
-def _scatter(rng: np.random.Generator, grid: Grid, gap_um: float, tries: int) -> NDArray[np.float64]:
+def _scatter(
+    rng: np.random.Generator, grid: Grid, gap_um: float, tries: int
+) -> NDArray[np.float64]:
     """``[n, 2]`` x, y that keep a distance, by dart throwing, a little beyond the field too."""
     half_y, half_x = grid.half_um
     darts = (rng.random((tries, 2)) * 2 - 1) * (half_x + gap_um, half_y + gap_um)
@@ -95,7 +97,9 @@ def _scatter(rng: np.random.Generator, grid: Grid, gap_um: float, tries: int) ->
     return np.asarray(darts[kept])
 
 
-def _window(grid: Grid, x: float, y: float, reach_um: float) -> tuple[slice, slice, Floats, Floats] | None:
+def _window(
+    grid: Grid, x: float, y: float, reach_um: float
+) -> tuple[slice, slice, Floats, Floats] | None:
     xs, ys = grid.x(), grid.y()
     columns = slice(*np.searchsorted(xs, (x - reach_um, x + reach_um)))
     rows = slice(*np.searchsorted(ys, (y - reach_um, y + reach_um)))
@@ -109,7 +113,9 @@ def _count(grid: Grid, gap_um: float, filling: float) -> int:
     return max(2, int(filling * 4 * (half_x + gap_um) * (half_y + gap_um) / gap_um**2))
 
 
-def _nuclei(rng: np.random.Generator, grid: Grid, places: NDArray[np.float64], radius_um: float) -> Floats:
+def _nuclei(
+    rng: np.random.Generator, grid: Grid, places: NDArray[np.float64], radius_um: float
+) -> Floats:
     """Flat-topped discs with dense spots: super-ellipses through a logistic edge."""
     field = np.zeros(grid.shape, np.float32)
     for x, y in places:
@@ -125,7 +131,9 @@ def _nuclei(rng: np.random.Generator, grid: Grid, places: NDArray[np.float64], r
         spots = np.zeros_like(disc)
         for _ in range(int(rng.integers(1, 4))):
             sx, sy = rng.uniform(-0.5, 0.5, 2) * r
-            spots += np.exp(-((((u - sx) / rng.uniform(0.6, 1.3)) ** 2 + ((v - sy) / rng.uniform(0.6, 1.3)) ** 2)))
+            spots += np.exp(
+                -(((u - sx) / rng.uniform(0.6, 1.3)) ** 2 + ((v - sy) / rng.uniform(0.6, 1.3)) ** 2)
+            )
         field[rows, columns] += (disc * (1 + 0.9 * spots)).astype(np.float32)
     return field
 
@@ -147,7 +155,14 @@ def _amoeboid(rng: np.random.Generator, grid: Grid) -> Floats:
     thick = np.clip(blobs - 0.25, 0, None)
     thick = thick / (0.6 + thick) * 1.4
     nuclei = _nuclei(rng, grid, places, 0.42 * size) * np.clip(3 * thick, 0, 1)
-    return np.asarray(height * np.clip(thick + 0.2 * nuclei + _interior(rng, grid, thick, rng.uniform(0.5, 1.5)) * (thick > 0), 0, None))
+    return np.asarray(
+        height
+        * np.clip(
+            thick + 0.2 * nuclei + _interior(rng, grid, thick, rng.uniform(0.5, 1.5)) * (thick > 0),
+            0,
+            None,
+        )
+    )
 
 
 def _epithelium(rng: np.random.Generator, grid: Grid) -> Floats:
@@ -159,13 +174,25 @@ def _epithelium(rng: np.random.Generator, grid: Grid) -> Floats:
     xy = np.stack([x + warp * _noise(rng, grid, 6.0), y + warp * _noise(rng, grid, 6.0)], axis=-1)
     near, _ = cKDTree(places).query(xy, k=2)
     gap = (near[..., 1] - near[..., 0]).astype(np.float32)
-    sheet = 1 / (1 + np.exp(-np.clip((_noise(rng, grid, 45.0) + rng.uniform(-0.2, 1.2)) * 14, -30, 30)))
+    sheet = 1 / (
+        1 + np.exp(-np.clip((_noise(rng, grid, 45.0) + rng.uniform(-0.2, 1.2)) * 14, -30, 30))
+    )
     sheet = np.where(sheet > 0.02, sheet, 0).astype(np.float32)
     dome = 1 - np.exp(-gap / (0.35 * size))
     junctions = np.exp(-0.5 * (gap / 0.8) ** 2) * (0.6 + 0.4 * _noise(rng, grid, 2.0))
     thick = sheet * (0.35 + 0.75 * dome)
     nuclei = _nuclei(rng, grid, places, 0.26 * size) * sheet
-    return np.asarray(height * np.clip(thick + 0.18 * junctions * sheet + 0.25 * nuclei + _interior(rng, grid, thick, rng.uniform(0.4, 1.2)), 0, None))
+    return np.asarray(
+        height
+        * np.clip(
+            thick
+            + 0.18 * junctions * sheet
+            + 0.25 * nuclei
+            + _interior(rng, grid, thick, rng.uniform(0.4, 1.2)),
+            0,
+            None,
+        )
+    )
 
 
 def _fibroblasts(rng: np.random.Generator, grid: Grid) -> Floats:
@@ -187,13 +214,27 @@ def _fibroblasts(rng: np.random.Generator, grid: Grid) -> Floats:
         taper = np.clip(1 - (along / half) ** 2, 0, None)
         width = size * rng.uniform(0.16, 0.3) * taper**1.3 + 0.9 * taper
         profile = np.clip(1 - (across / np.maximum(width, 1e-3)) ** 2, 0, None) * (width > 0.05)
-        body = profile * (0.25 + 0.85 * np.exp(-((along / (0.35 * size)) ** 2))) * np.clip(width / 1.5, 0, 1)
+        body = (
+            profile
+            * (0.25 + 0.85 * np.exp(-((along / (0.35 * size)) ** 2)))
+            * np.clip(width / 1.5, 0, 1)
+        )
         thick[rows, columns] = np.maximum(thick[rows, columns], body)
         wave = np.cos(2 * np.pi * across / rng.uniform(1.2, 2.4) + 6 * rng.random() + 0.05 * along)
         stripes[rows, columns] += (np.clip(body, 0, 0.4) * wave**8).astype(np.float32)
     thick = ndimage.gaussian_filter(thick, _FINEST_UM / grid.pixel_um)
     nuclei = _nuclei(rng, grid, places, 0.17 * size) * np.clip(3 * thick, 0, 1)
-    return np.asarray(height * np.clip(thick + 0.2 * stripes + 0.22 * nuclei + _interior(rng, grid, thick, rng.uniform(0.4, 1.3)), 0, None))
+    return np.asarray(
+        height
+        * np.clip(
+            thick
+            + 0.2 * stripes
+            + 0.22 * nuclei
+            + _interior(rng, grid, thick, rng.uniform(0.4, 1.3)),
+            0,
+            None,
+        )
+    )
 
 
 def _blood(rng: np.random.Generator, grid: Grid) -> Floats:
@@ -233,39 +274,81 @@ def _neurons(rng: np.random.Generator, grid: Grid) -> Floats:
         if found:
             rows, columns, dy, dx = found
             a, long = rng.uniform(0, np.pi), rng.uniform(1, 1.5)
-            u, v = (dx * np.cos(a) + dy * np.sin(a)) / long, (dy * np.cos(a) - dx * np.sin(a)) * long
+            u, v = (
+                (dx * np.cos(a) + dy * np.sin(a)) / long,
+                (dy * np.cos(a) - dx * np.sin(a)) * long,
+            )
             soma[rows, columns] += np.clip(1 - (u**2 + v**2) / size**2, 0, None) ** 0.9
         for _ in range(int(rng.integers(3, 7))):
             _grow(rng, (x, y), rng.uniform(0, 2 * np.pi), rng.uniform(30, 110), 1.0, paths)
     points = np.concatenate(paths) if paths else np.empty((0, 3))
     neurites = _trace(grid, points)
-    return np.asarray(height * np.clip(soma + neurites + 0.25 * _nuclei(rng, grid, places, 0.5 * size) * np.clip(2 * soma, 0, 1) + _interior(rng, grid, soma, rng.uniform(0.5, 1.3)), 0, None))
+    return np.asarray(
+        height
+        * np.clip(
+            soma
+            + neurites
+            + 0.25 * _nuclei(rng, grid, places, 0.5 * size) * np.clip(2 * soma, 0, 1)
+            + _interior(rng, grid, soma, rng.uniform(0.5, 1.3)),
+            0,
+            None,
+        )
+    )
 
 
-def _grow(rng: np.random.Generator, start: tuple[float, float], heading: float, length: float, width: float, paths: list[NDArray[np.float64]]) -> None:
+def _grow(
+    rng: np.random.Generator,
+    start: tuple[float, float],
+    heading: float,
+    length: float,
+    width: float,
+    paths: list[NDArray[np.float64]],
+) -> None:
     """A wiggling neurite that thins, beads, and branches now and then; appends ``[n, 3]`` x, y, weight."""
     n = max(4, int(length / 0.4))
-    turn = heading + np.cumsum(rng.normal(0, 0.05, n)) + 0.3 * np.sin(np.arange(n) * 0.4 / rng.uniform(5, 15))
+    turn = (
+        heading
+        + np.cumsum(rng.normal(0, 0.05, n))
+        + 0.3 * np.sin(np.arange(n) * 0.4 / rng.uniform(5, 15))
+    )
     xy = np.asarray(start) + 0.4 * np.cumsum(np.stack([np.cos(turn), np.sin(turn)], 1), 0)
-    beads = 1 + 1.5 * np.clip(ndimage.gaussian_filter1d(rng.standard_normal(n), 2.0) * 3.5 - 1.2, 0, None)
+    beads = 1 + 1.5 * np.clip(
+        ndimage.gaussian_filter1d(rng.standard_normal(n), 2.0) * 3.5 - 1.2, 0, None
+    )
     weight = width * np.linspace(1, 0.35, n) * beads
     paths.append(np.column_stack([xy, weight]))
     if length > 25 and rng.random() < 0.7:
         k = int(n * rng.uniform(0.3, 0.8))
-        _grow(rng, (xy[k, 0], xy[k, 1]), turn[k] + rng.choice([-1, 1]) * rng.uniform(0.4, 1.0), 0.55 * length, 0.7 * width, paths)
+        _grow(
+            rng,
+            (xy[k, 0], xy[k, 1]),
+            turn[k] + rng.choice([-1, 1]) * rng.uniform(0.4, 1.0),
+            0.55 * length,
+            0.7 * width,
+            paths,
+        )
 
 
 def _trace(grid: Grid, points: NDArray[np.float64]) -> Floats:
     """Neurites about 0.7 µm wide and a quarter high, from points along them (bilinear weights, then a blur)."""
     rows, columns = grid.shape
-    x, y = points[:, 0] / grid.pixel_um + columns / 2 - 0.5, points[:, 1] / grid.pixel_um + rows / 2 - 0.5
+    x, y = (
+        points[:, 0] / grid.pixel_um + columns / 2 - 0.5,
+        points[:, 1] / grid.pixel_um + rows / 2 - 0.5,
+    )
     inside = (x > 0) & (x < columns - 1) & (y > 0) & (y < rows - 1)
     x, y, weight = x[inside], y[inside], points[inside, 2]
     i, j = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
     fy, fx = y - i, x - j
-    index = np.concatenate([i * columns + j, i * columns + j + 1, (i + 1) * columns + j, (i + 1) * columns + j + 1])
-    share = np.concatenate([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx]) * np.tile(weight, 4)
+    index = np.concatenate(
+        [i * columns + j, i * columns + j + 1, (i + 1) * columns + j, (i + 1) * columns + j + 1]
+    )
+    share = np.concatenate([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx]) * np.tile(
+        weight, 4
+    )
     laid = np.bincount(index, share, rows * columns).reshape(rows, columns).astype(np.float32)
     sigma = 0.35
     blurred = ndimage.gaussian_filter(laid, sigma / grid.pixel_um)
-    return np.asarray(blurred * np.float32(0.25 * 0.4 * np.sqrt(2 * np.pi) * sigma / grid.pixel_um**2))
+    return np.asarray(
+        blurred * np.float32(0.25 * 0.4 * np.sqrt(2 * np.pi) * sigma / grid.pixel_um**2)
+    )

@@ -9,7 +9,9 @@ from scipy import ndimage
 from pipeline.samples.grid import Grid
 
 
-def dead_leaves(rng: np.random.Generator, grid: Grid, *, leaves: int, height_rad: float) -> NDArray[np.float32]:
+def dead_leaves(
+    rng: np.random.Generator, grid: Grid, *, leaves: int, height_rad: float
+) -> NDArray[np.float32]:
     """Discs with sizes of density r⁻³, each hiding what it covers, in a window that fades to zero.
 
     Parameters

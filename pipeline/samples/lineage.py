@@ -17,7 +17,7 @@ from pipeline.samples.style import CultureStyle
 
 TRAITS = 64
 SEEDS = 2048
-_FOUNDERS, _CELLS = 1, 2
+_FOUNDERS, _CELLS, _ORGANELLES = 1, 2, 5
 _TILE_UM = 200.0
 _SPEEDS = ((6.5, 5.0), (2.1, 1.3), (0.8, 0.25))
 """(period in hours, amplitude in µm) of the sinusoids that a path is made of."""
@@ -41,8 +41,6 @@ class Cell:
     """Direction in which it leaves its sister."""
     traits: NDArray[np.float32]
     """``[TRAITS]`` uniform in 0 … 1: what makes this cell different."""
-    seeds: NDArray[np.float32]
-    """``[SEEDS]`` uniform in 0 … 1: where its organelles lie."""
     mothers_size: float
     mothers_heaviness: float
     """What it starts from on its way to its own; a founder has arrived."""
@@ -68,16 +66,25 @@ class Cell:
         return float(self.traits[23:26].sum() - 1.5) * 2
 
 
+def smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0 below 0, 1 above 1, and a cubic between."""
+    x = np.clip(x, 0.0, 1.0)
+    return np.asarray(x * x * (3 - 2 * x))
+
+
 def paths_um(cells: Sequence[Cell], time_h: float, speed: float) -> NDArray[np.float64]:
     """``[N, 2]`` where the cells' own crawling has taken them, neighbours left aside."""
-    places = np.array([c.anchor_um for c in cells], np.float64).reshape(-1, 2)
+    places = np.array([c.anchor_um for c in cells], np.float64).reshape(len(cells), 2)
     start = np.array([c.anchor_h for c in cells], np.float64)[:, None]
-    traits = np.array([c.traits[:18] for c in cells], np.float64).reshape(-1, 3, 3, 2)
+    traits = np.array([c.traits[:18] for c in cells], np.float64).reshape(len(cells), 3, 3, 2)
+    # Sisters part along the axis of division before they crawl off.
+    founder = np.array([c.founder for c in cells], np.bool_)[:, None]
+    awake = np.where(founder, 1.0, smooth((time_h - start - 0.7) / 2.5))
     for k, (period, amplitude) in enumerate(_SPEEDS):
         tempo, size, phase = traits[:, k, 0], traits[:, k, 1], 2 * np.pi * traits[:, k, 2]
         omega = 2 * np.pi / (period * (0.8 + 0.5 * tempo))
         swing = np.sin(omega * (time_h - start) + phase) - np.sin(phase)
-        places = places + amplitude * speed * (0.6 + 0.8 * size) * swing
+        places = places + awake * amplitude * speed * (0.6 + 0.8 * size) * swing
     return places
 
 
@@ -94,17 +101,22 @@ class Lineages:
         Of a spread cell: founders keep a part of it from each other.
     """
 
-    def __init__(self, seed: int, density_per_um2: float, diameter_um: float, style: CultureStyle) -> None:
+    def __init__(
+        self, seed: int, density_per_um2: float, diameter_um: float, style: CultureStyle
+    ) -> None:
         self._seed = seed
         self._density = density_per_um2
         self._diameter = diameter_um
         self._style = style
         # Where a generation would no longer fit onto the glass, half of its cells die instead of dividing.
         area = 0.6 * diameter_um**2
-        self._free_generations = int(np.floor(np.log2(max(1.0, 1.0 / max(density_per_um2 * area, 1e-12)))))
+        self._free_generations = int(
+            np.floor(np.log2(max(1.0, 1.0 / max(density_per_um2 * area, 1e-12))))
+        )
         # Trees are pure functions of their keys: remembering them changes nothing but the time it takes.
         self.tile = lru_cache(maxsize=4096)(self._tile)
-        self._cell = lru_cache(maxsize=32768)(self._make)
+        self._daughters = lru_cache(maxsize=32768)(self._divide)
+        self._seeds = lru_cache(maxsize=4096)(self._draw_seeds)
 
     @property
     def tile_um(self) -> float:
@@ -130,17 +142,25 @@ class Lineages:
 
     def daughters(self, position: int, mother: Cell) -> tuple[Cell, Cell]:
         """The two cells that a division makes."""
-        n = mother.key[-1]
-        return self._cell(position, mother, 2 * n), self._cell(position, mother, 2 * n + 1)
+        return self._daughters(position, mother)
+
+    def seeds(self, position: int, cells: Sequence[Cell]) -> NDArray[np.float32]:
+        """``[N, SEEDS]`` uniform in 0 … 1: where the cells' organelles lie."""
+        drawn = [self._seeds(position, c.key) for c in cells]
+        return np.array(drawn, np.float32).reshape(len(cells), SEEDS)
 
     def _tile(self, position: int, tile: tuple[int, int]) -> tuple[Cell, ...]:
         sown = matern_points(
             self._seed, _FOUNDERS, position, tile, _TILE_UM, self._density, 0.9 * self._diameter
         )
-        return tuple(self._found(position, (*tile, int(n)), (float(x), float(y))) for x, y, n in sown)
+        return tuple(
+            self._found(position, (*tile, int(n)), (float(x), float(y))) for x, y, n in sown
+        )
 
-    def _found(self, position: int, founder: tuple[int, int, int], place: tuple[float, float]) -> Cell:
-        traits, seeds, extra = self._draw(position, (*founder, 1))
+    def _found(
+        self, position: int, founder: tuple[int, int, int], place: tuple[float, float]
+    ) -> Cell:
+        traits, extra = self._draw(position, (*founder, 1))
         cycle = self._cycle(extra)
         # Ages in an exponentially growing culture: twice as many newborn cells as dividing ones.
         age = -cycle * np.log2(1 - 0.5 * extra[3])
@@ -153,27 +173,34 @@ class Lineages:
             anchor_h=0.0,
             axis_rad=0.0,
             traits=traits,
-            seeds=seeds,
             mothers_size=float(traits[20:23].sum() - 1.5) * 2,
             mothers_heaviness=float(traits[23:26].sum() - 1.5) * 2,
         )
 
-    def _make(self, position: int, mother: Cell, n: int) -> Cell:
-        key = (*mother.key[:-1], n)
-        traits, seeds, extra = self._draw(position, key)
-        generation = n.bit_length()
+    def _divide(self, position: int, mother: Cell) -> tuple[Cell, Cell]:
+        x, y = paths_um([mother], mother.end_h, self._style.speed)[0]
         axis = 2 * np.pi * float(mother.traits[18])
-        place = paths_um([mother], mother.end_h, self._style.speed)[0]
+        first, second = (
+            self._born(position, mother, (float(x), float(y)), axis, i) for i in (0, 1)
+        )
+        return first, second
+
+    def _born(
+        self, position: int, mother: Cell, place: tuple[float, float], axis: float, which: int
+    ) -> Cell:
+        n = 2 * mother.key[-1] + which
+        key = (*mother.key[:-1], n)
+        traits, extra = self._draw(position, key)
+        generation = n.bit_length()
         return Cell(
             key=key,
             birth_h=mother.end_h,
             end_h=mother.end_h + self._cycle(extra),
             dies=bool(generation > self._free_generations and extra[2] < 0.5),
-            anchor_um=(float(place[0]), float(place[1])),
+            anchor_um=place,
             anchor_h=mother.end_h,
-            axis_rad=float(axis + np.pi * (n % 2)),
+            axis_rad=float(axis + np.pi * which),
             traits=traits,
-            seeds=seeds,
             mothers_size=mother.size,
             mothers_heaviness=mother.heaviness,
         )
@@ -184,6 +211,9 @@ class Lineages:
 
     def _draw(
         self, position: int, key: tuple[int, ...]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        numbers = generator(self._seed, _CELLS, position, *key).random(TRAITS + SEEDS + 8, dtype=np.float32)
-        return numbers[:TRAITS], numbers[TRAITS : TRAITS + SEEDS], numbers[TRAITS + SEEDS :]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        numbers = generator(self._seed, _CELLS, position, *key).random(TRAITS + 4, dtype=np.float32)
+        return numbers[:TRAITS], numbers[TRAITS:]
+
+    def _draw_seeds(self, position: int, key: tuple[int, ...]) -> NDArray[np.float32]:
+        return generator(self._seed, _ORGANELLES, position, *key).random(SEEDS, dtype=np.float32)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.samples.grid import Grid
-from pipeline.samples.lineage import SEEDS, TRAITS, Cell, Lineages, paths_um
+from pipeline.samples.lineage import TRAITS, Cell, Lineages, paths_um, smooth
 from pipeline.samples.packing import Borders, Pairs, borders_between, push_apart
 from pipeline.samples.style import CultureStyle
 
@@ -51,27 +52,30 @@ class Population:
 
     def take(self, which: NDArray[np.bool_]) -> Population:
         """The cells that a mask ``[N]`` keeps."""
-        arrays = {
+        arrays: dict[str, Any] = {
             f.name: value[which]
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), np.ndarray)
         }
-        return replace(self, cells=[c for c, kept in zip(self.cells, which, strict=True) if kept], **arrays)
-
-
-def smooth(x: Floats) -> Floats:
-    """0 below 0, 1 above 1, and a cubic between."""
-    x = np.clip(x, 0.0, 1.0)
-    return x * x * (3 - 2 * x)
+        return replace(
+            self, cells=[c for c, kept in zip(self.cells, which, strict=True) if kept], **arrays
+        )
 
 
 def _within(grid: Grid, xy: Floats, margin_um: float) -> NDArray[np.bool_]:
     half_y, half_x = grid.half_um
-    return np.asarray((np.abs(xy[:, 0]) < half_x + margin_um) & (np.abs(xy[:, 1]) < half_y + margin_um))
+    return np.asarray(
+        (np.abs(xy[:, 0]) < half_x + margin_um) & (np.abs(xy[:, 1]) < half_y + margin_um)
+    )
 
 
 def population_at(
-    lineages: Lineages, style: CultureStyle, diameter_um: float, time_h: float, position: int, grid: Grid
+    lineages: Lineages,
+    style: CultureStyle,
+    diameter_um: float,
+    time_h: float,
+    position: int,
+    grid: Grid,
 ) -> tuple[Population, Borders]:
     """Everybody who may be seen in a field, and where their neighbours' ground begins.
 
@@ -88,7 +92,9 @@ def population_at(
     ]
     xy = paths_um(cells, time_h, style.speed)
     near = _within(grid, xy, margin)
-    crowd = _states([c for c, n in zip(cells, near, strict=True) if n], xy[near], time_h, diameter_um, style)
+    crowd = _states(
+        [c for c, n in zip(cells, near, strict=True) if n], xy[near], time_h, diameter_um, style
+    )
     sisters = _sisters(crowd.cells)
     xy = crowd.xy_um
     for _ in range(_PUSHES):
@@ -96,9 +102,10 @@ def population_at(
         xy = push_apart(pairs, xy, crowd.radius_um, crowd.apart, crowd.own_way)
     pairs = Pairs.closer_than(touch, xy, sisters)
     borders = borders_between(pairs, xy, crowd.radius_um, crowd.apart)
-    crowd = replace(crowd, xy_um=xy)
     seen = _within(grid, xy, reach)
-    return crowd.take(seen), borders.take(seen)
+    visible = replace(crowd, xy_um=xy).take(seen)
+    visible = replace(visible, seeds=lineages.seeds(position, visible.cells))
+    return visible, borders.take(seen)
 
 
 def _sisters(cells: list[Cell]) -> NDArray[np.int64]:
@@ -112,22 +119,27 @@ def _sisters(cells: list[Cell]) -> NDArray[np.int64]:
 def _states(
     cells: list[Cell], xy: Floats, time_h: float, diameter_um: float, style: CultureStyle
 ) -> Population:
-    traits = np.array([c.traits for c in cells], np.float32).reshape(-1, TRAITS)
+    traits = np.array([c.traits for c in cells], np.float32).reshape(len(cells), TRAITS)
     life = np.array(
         [(c.birth_h, c.end_h, c.dies, c.founder, c.axis_rad) for c in cells], np.float64
-    ).reshape(-1, 5)
+    ).reshape(len(cells), 5)
     scores = np.array(
         [(c.size, c.heaviness, c.mothers_size, c.mothers_heaviness) for c in cells], np.float64
-    ).reshape(-1, 4)
-    age, left, dies, founder = time_h - life[:, 0], life[:, 1] - time_h, life[:, 2] > 0, life[:, 3] > 0
+    ).reshape(len(cells), 4)
+    age, left, dies, founder = (
+        time_h - life[:, 0],
+        life[:, 1] - time_h,
+        life[:, 2] > 0,
+        life[:, 3] > 0,
+    )
     apart = np.where(founder, 1.0, smooth(age / 0.6))
     own_way = np.where(founder, 1.0, smooth((age - 0.7) / 2.5))
 
-    rounding = np.where(dies, smooth((left - 0.5) / -1.0 + 1.5), smooth((1.4 - left) / 0.6))
-    spreading = np.where(founder, 0.0, 1 - smooth((age - 0.5) / 2.0))
+    rounding = np.where(dies, smooth((left - 0.5) / -1.0 + 1.5), smooth((1.1 - left) / 0.5))
+    spreading = np.where(founder, 0.0, 1 - smooth((age - 0.4) / 1.5))
     loner = np.where(traits[:, 19] < style.rounded_share, 0.9, 0.0)
     roundness = np.maximum(np.maximum(rounding, spreading), loner)
-    condensed = np.where(dies, 0.0, smooth((1.0 - left) / 0.35))
+    condensed = np.where(dies, 0.0, smooth((0.9 - left) / 0.3))
     plate = np.maximum(condensed, np.where(founder, 0.0, 1 - smooth((age - 0.25) / 0.5)))
 
     # Daughters begin as heavy and large as halves of their mother and find their own way from there.
@@ -154,8 +166,7 @@ def _states(
         own_way=own_way,
         axis_rad=axis,
         radius_um=spread + (ball - spread) * roundness,
-        # Thicknesses of overlapping cells add as squares (see `body`), so halves of one ball need root 2.
-        mass=mass * np.sqrt(2.0) ** (1 - apart) * vanishing,
+        mass=mass * vanishing,
         traits=traits,
-        seeds=np.array([c.seeds for c in cells], np.float32).reshape(-1, SEEDS),
+        seeds=np.empty((len(cells), 0), np.float32),
     )

@@ -13,7 +13,13 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def matern_points(
-    seed: int, domain: int, position: int, tile: tuple[int, int], tile_um: float, density: float, gap_um: float
+    seed: int,
+    domain: int,
+    position: int,
+    tile: tuple[int, int],
+    tile_um: float,
+    density: float,
+    gap_um: float,
 ) -> NDArray[np.float64]:
     """Points of one square tile of an endless plane that keep a distance from each other.
 
@@ -52,7 +58,7 @@ def matern_points(
     close = ((own[:, None, :2] - around[None, :, :2]) ** 2).sum(2) < gap**2
     beaten = (close & (around[None, :, 2] < own[:, None, 2])).any(1)
     numbered = np.column_stack([own[:, :2], np.arange(len(own))])
-    return numbered[~beaten]
+    return np.asarray(numbered[~beaten])
 
 
 def _candidates(

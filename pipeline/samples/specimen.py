@@ -44,7 +44,9 @@ class Specimen(Protocol):
         ...
 
 
-def specimen_for(spec: CellSpecimen | TargetSpecimen, *, seed: int, wavelength_um: float) -> Specimen:
+def specimen_for(
+    spec: CellSpecimen | TargetSpecimen, *, seed: int, wavelength_um: float
+) -> Specimen:
     """The specimen that an experiment describes.
 
     Parameters

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import special
 
 from pipeline.samples.grid import Grid
 
 Floats = NDArray[np.float32]
 
-FINE_UM, MIDDLE_UM, COARSE_UM = 0.27, 0.45, 0.9
-"""Standard deviations of the spots. The finest is the smallest that a grid of 0.65 µm holds without aliasing."""
+FINE_UM, MIDDLE_UM, COARSE_UM = 0.27, 0.5, 0.95
+"""Standard deviations of the spots. The finest is just below what NA 0.4 resolves at 0.55 µm."""
 
-_PAD = 8
+_STEPS = 512
+"""Places within a pixel that are told apart: a thousandth of a pixel is nearer than anything can see."""
+_LEAST_RAD = 5e-4
+"""Spots with a lower peak are left out."""
+_CHUNK = 65536
+"""Stamped pixels laid at once: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Spots:
 
 
 def draw(grid: Grid, layers: dict[float, Spots]) -> Floats:
-    """Pixel means of the spots' sum, ``[Y, X]`` in radians.
+    """Exact pixel means of the spots' sum, ``[Y, X]`` in radians; zero away from them.
 
     Parameters
     ----------
@@ -55,52 +60,45 @@ def draw(grid: Grid, layers: dict[float, Spots]) -> Floats:
 
     Notes
     -----
-    The coarsest spots are laid first and blurred by what they are broader than the next finer
-    ones, and so on: one pass over the field per size, however many spots there are. A spot is laid
-    as a quadratic B-spline (variance a quarter of a pixel's square), the pixel's own box has a
-    twelfth: the last blur makes up the difference.
+    A Gaussian's mean over a pixel is a product of one factor a row and one a column. The factors
+    are tabulated for places within a pixel, so that a spot costs two look-ups and one small outer
+    product.
     """
-    p2 = grid.pixel_um**2
-    sizes = sorted(layers, reverse=True)
-    field = np.zeros((grid.shape[0] + 2 * _PAD, grid.shape[1] + 2 * _PAD), np.float32)
-    for sigma, finer in zip(sizes, [*sizes[1:], None], strict=True):
-        field += _lay(grid, layers[sigma])
-        rest = p2 / 6 if finer is None else finer**2
-        field = _blur(field, (sigma**2 - rest) / p2)
-    return field[_PAD:-_PAD, _PAD:-_PAD]
+    # Wide enough for every stamp that touches the field, and for the rest of that stamp.
+    pad = 2 * max(_reach(sigma, grid.pixel_um) for sigma in layers) + 1
+    rows, columns = (n + 2 * pad for n in grid.shape)
+    field = np.zeros(rows * columns, np.float32)
+    for sigma, spots in layers.items():
+        reach = _reach(sigma, grid.pixel_um)
+        stamp = _factors(sigma / grid.pixel_um, reach)
+        offset = np.arange(-reach, reach + 1)
+        window = offset[:, None] * columns + offset
+        x = spots.x / np.float32(grid.pixel_um) + np.float32(grid.shape[1] / 2 + pad)
+        y = spots.y / np.float32(grid.pixel_um) + np.float32(grid.shape[0] / 2 + pad)
+        inside = (x >= reach) & (x < columns - reach) & (y >= reach) & (y < rows - reach)
+        inside &= np.abs(spots.mass) > _LEAST_RAD * Spots.peak_to_mass(sigma)
+        x, y, mass = x[inside], y[inside], spots.mass[inside] / np.float32(grid.pixel_um**2)
+        column, row = x.astype(np.int64), y.astype(np.int64)
+        across = stamp[((x - column) * _STEPS).astype(np.int64)]
+        down = stamp[((y - row) * _STEPS).astype(np.int64)] * mass[:, None]
+        middle = row * columns + column
+        at_once = max(1, _CHUNK // window.size)
+        for start in range(0, len(middle), at_once):
+            part = slice(start, start + at_once)
+            index = middle[part, None, None] + window
+            np.add.at(field, index.ravel(), (down[part, :, None] * across[part, None, :]).ravel())
+    return field.reshape(rows, columns)[pad:-pad, pad:-pad]
 
 
-def _lay(grid: Grid, spots: Spots) -> Floats:
-    height, width = (n + 2 * _PAD for n in grid.shape)
-    p = np.float32(grid.pixel_um)
-    x = spots.x.ravel() / p + np.float32(grid.shape[1] / 2 - 0.5 + _PAD)
-    y = spots.y.ravel() / p + np.float32(grid.shape[0] / 2 - 0.5 + _PAD)
-    inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
-    x, y, mass = x[inside], y[inside], spots.mass.ravel()[inside] / p**2
-    column, row = np.rint(x), np.rint(y)
-    wx, wy = _weights(x - column), _weights(y - row)
-    corner = ((row - 1) * width + column - 1).astype(np.int64)
-    index = np.concatenate([corner + (i * width + j) for i in range(3) for j in range(3)])
-    weight = np.concatenate([mass * wy[i] * wx[j] for i in range(3) for j in range(3)])
-    return np.bincount(index, weight, height * width).astype(np.float32).reshape(height, width)
+def _reach(sigma_um: float, pixel_um: float) -> int:
+    """Pixels on either side of the middle one that a spot is drawn on."""
+    return int(np.ceil(3.3 * np.hypot(sigma_um / pixel_um, 0.29)))
 
 
-def _weights(f: Floats) -> tuple[Floats, Floats, Floats]:
-    """Of the quadratic B-spline, for a spot `f` pixels right of the middle of three."""
-    half = np.float32(0.5)
-    return half * (half - f) ** 2, np.float32(0.75) - f**2, half * (half + f) ** 2
-
-
-def _blur(field: Floats, variance_px: float) -> Floats:
-    if variance_px < 1e-3:
-        return field
-    reach = min(_PAD, max(1, int(np.ceil(4 * np.sqrt(variance_px)))))
-    if variance_px < 0.2:
-        # A sampled Gaussian this narrow misses its own variance; three taps hit it exactly.
-        kernel = np.array([variance_px / 2, 1 - variance_px, variance_px / 2])
-    else:
-        kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * variance_px))
-        kernel /= kernel.sum()
-    for axis in (0, 1):
-        field = ndimage.correlate1d(field, kernel, axis=axis, mode="constant")
-    return field
+def _factors(sigma_px: float, reach: int) -> Floats:
+    """``[_STEPS, 2 reach + 1]`` share of a unit Gaussian in each pixel, by its place in the middle one."""
+    place = (np.arange(_STEPS) + 0.5)[:, None] / _STEPS
+    edges = np.arange(-reach, reach + 2)
+    below = special.ndtr((edges - place) / sigma_px)
+    share = np.diff(below, axis=1)
+    return np.asarray(share / share.sum(1, keepdims=True), np.float32)

@@ -36,7 +36,9 @@ class PhaseTarget:
         self.seed = seed
         self._drawn = lru_cache(maxsize=4)(self._draw)
 
-    def __reduce__(self) -> tuple[Callable[[TargetSpecimen, int], PhaseTarget], tuple[TargetSpecimen, int]]:
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[[TargetSpecimen, int], PhaseTarget], tuple[TargetSpecimen, int]]:
         return _rebuild, (self.spec, self.seed)
 
     def render(
@@ -53,7 +55,9 @@ class PhaseTarget:
         if self.spec.shape == "beads":
             return height * caps(grid, self._beads(grid, position), size / 2, 0.5)
         if self.spec.shape == "microlenses":
-            return height * caps(grid, _lattice(grid, size * MICROLENS_PITCH, size / 2), size / 2, 1.0)
+            return height * caps(
+                grid, _lattice(grid, size * MICROLENS_PITCH, size / 2), size / 2, 1.0
+            )
         if self.spec.shape == "bars":
             return height * bars(grid, size)
         return np.zeros(shape, np.float32)
@@ -102,7 +106,7 @@ def _lattice(grid: Grid, pitch_um: float, margin_um: float) -> NDArray[np.float6
     half_y, half_x = grid.half_um
     nx, ny = (int(np.floor((half + margin_um) / pitch_um)) for half in (half_x, half_y))
     x, y = np.meshgrid(np.arange(-nx, nx + 1), np.arange(-ny, ny + 1))
-    return np.stack([x.ravel(), y.ravel()], axis=1) * pitch_um
+    return np.asarray(np.stack([x.ravel(), y.ravel()], axis=1) * pitch_um, np.float64)
 
 
 def bars(grid: Grid, width_um: float) -> Floats:
@@ -119,9 +123,9 @@ def bars(grid: Grid, width_um: float) -> Floats:
     half_y, half_x = grid.half_um
     for i in range(-int(np.ceil(half_x / wide)) - 1, int(np.ceil(half_x / wide)) + 1):
         for j in range(-int(np.ceil(half_y / tall)) - 1, int(np.ceil(half_y / tall)) + 1):
-            y0 = j * tall + tall / 2 - tall / 2
+            y0 = (j + 0.5) * tall
             for w in widths:
-                x0 = i * wide
+                x0 = (i + 0.5) * wide
                 for k in range(3):
                     near, far = 2 * k * w, (2 * k + 1) * w
                     _box(field, grid, (x0 + near, x0 + far), (y0, y0 + 5 * w))
@@ -133,7 +137,8 @@ def bars(grid: Grid, width_um: float) -> Floats:
 def _box(field: Floats, grid: Grid, x_um: tuple[float, float], y_um: tuple[float, float]) -> None:
     """Adds a rectangle by its exact share of each pixel."""
     (left, across), (top, down) = (
-        _coverage(edges, size, grid.pixel_um) for edges, size in ((x_um, grid.shape[1]), (y_um, grid.shape[0]))
+        _coverage(edges, size, grid.pixel_um)
+        for edges, size in ((x_um, grid.shape[1]), (y_um, grid.shape[0]))
     )
     field[top : top + len(down), left : left + len(across)] += down[:, None] * across
 
