@@ -26,6 +26,7 @@ from store_runs import (
 from pipeline.errors import RunFolderError, StoreError
 from pipeline.frames import FrameStatus
 from pipeline.store.raw_writer import RawWriter, _as_one_array
+from pipeline.store.ledger import LedgerWriter
 from pipeline.store.reader import RunReader
 from pipeline.store.verify import verify
 
@@ -161,6 +162,27 @@ def test_a_committed_slot_is_not_recorded_twice_and_never_replaced(tmp_path):
         with pytest.raises(StoreError, match="timepoint 1, position 0 is committed already"):
             writer.submit([(key, frames_of(plan, SlotKey(3, 0)), records_of(plan, key))])
     assert verify(folder.path).mismatches == []
+
+
+def test_a_failure_that_nobody_asked_for_is_raised_at_the_end(tmp_path, monkeypatch):
+    experiment = make_experiment(timepoints=2, rate=1.0)
+    folder = begin(tmp_path / "run", experiment)
+    failing = StoreError("the ledger is gone")
+
+    def append(self, records):
+        raise failing
+
+    def record():
+        with RawWriter(folder, experiment) as writer:
+            monkeypatch.setattr(LedgerWriter, "append", append)
+            writer.submit([slot_of(writer.plan, SlotKey(0, 0))])
+
+    with pytest.raises(StoreError, match="ledger is gone"):
+        record()
+    monkeypatch.undo()
+    assert not RunReader(folder.path).committed().any()
+    record_slots(folder, experiment, all_keys(experiment))
+    assert verify(folder.path).written == 2
 
 
 def test_wrong_groups_are_refused(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LivephaseError, StoreError
+from pipeline.errors import StoreError
 from pipeline.experiment import Experiment
 from pipeline.frames import FRAME_RECORD, FrameStatus, MissingReason, SlotKey
 from pipeline.store.arrays import begin_write, make_context, open_array, read_array
@@ -40,17 +41,24 @@ class ShardKey(NamedTuple):
     number: int
 
 
+@dataclass(frozen=True)
+class _Write:
+    """What tensorstore is doing, and the memory that it reads meanwhile."""
+
+    future: Any
+    source: NDArray[np.unsignedinteger]
+
+
 class Pending:
     """A shard on its way to the disk. Its memory must stay as it is until `done`."""
 
-    def __init__(self, writer: RawWriter, shard: ShardKey, keys: tuple[SlotKey, ...]) -> None:
+    def __init__(
+        self, writer: RawWriter, shard: ShardKey, records: NDArray[np.void], write: _Write | None
+    ) -> None:
         self.shard = shard
-        self.keys = keys
+        self.records = records  # for the ledger
+        self.write = write  # None once it is over
         self._writer = writer
-        self._future: Any = None
-        self._records: NDArray[np.void] | None = None
-        self._source: Any = None
-        self._committed = False
         self._error: StoreError | None = None
 
     def done(self) -> bool:
@@ -61,16 +69,26 @@ class Pending:
         StoreError
             The write failed (a full disk): nothing of it is committed.
         """
-        if not self._committed and self._error is None:
+        if self.write is not None:
             self._writer.poll()
         if self._error is not None:
             raise self._error
-        return self._committed
+        return self.write is None
 
     def wait(self) -> None:
         """Wait until `done`. Raises like it."""
         while not self.done():
-            self._writer.wait_for(self)
+            self.wait_for_write()
+
+    def wait_for_write(self) -> None:
+        """Wait until the shard is on the disk, or failed; `RawWriter.poll` then commits it."""
+        if self.write is not None:
+            self.write.future.exception()
+
+    def close(self, error: StoreError | None) -> None:
+        """The write is over. Lets go of the memory: shared memory can't be closed before."""
+        self.write = None
+        self._error = error
 
 
 class RawWriter:
@@ -115,7 +133,7 @@ class RawWriter:
         self._store = folder.raw_store
         self._limit = in_flight
         self._in_flight: list[Pending] = []
-        self._failure: LivephaseError | None = None
+        self._failure: StoreError | None = None
         self._context = make_context()
         self._arrays: dict[int, Any] = {}
         # The ledger's lock first: a recorder that is still dying must not write any more.
@@ -127,7 +145,10 @@ class RawWriter:
                 self.plan, experiment.output.shard_s, slot_period_s(experiment), most_timepoints
             )
             self.layout = create_raw(
-                self._store, experiment, pixel_um or experiment.pixel_um, wanted
+                self._store,
+                experiment,
+                experiment.pixel_um if pixel_um is None else pixel_um,
+                wanted,
             )
             set_timepoints(self._store, experiment, self.plan.timepoints)
             remove_stale_locks(self._store)
@@ -182,7 +203,7 @@ class RawWriter:
             raise self._failure
         shard = self._check(group)
         while self._busy(shard) or len(self._in_flight) >= self._limit:
-            self.wait_for(self._busy(shard) or self._in_flight[0])
+            (self._busy(shard) or self._in_flight[0]).wait_for_write()
             self.poll()
             if self._failure is not None:
                 raise self._failure
@@ -196,22 +217,19 @@ class RawWriter:
                     "with other pixels",
                     "resume the run with the recorder's own list of what is committed",
                 )
-        new = [key for key in slots if not self.is_committed(key)]
-        pending = Pending(self, shard, tuple(slots))
-        pending._records = self._make_records({key: slots[key] for key in new})
-        if not new:
-            pending._committed = True
-            return pending
+        records = self._make_records({k: v for k, v in slots.items() if not self.is_committed(k)})
+        if len(records) == 0:
+            return Pending(self, shard, records, None)
         source = self._whole_shard(shard, {key: (f, r) for key, (f, r, _) in slots.items()})
         begin = shard.number * self.timepoints_per_shard
-        path = array_path(self._store, self.plan, shard.position)
-        pending._source = source
-        pending._future = begin_write(
+        folder = array_path(self._store, self.plan, shard.position)
+        future = begin_write(
             self._array(shard.position),
             slice(begin, begin + len(source)),
             source,
-            path / self.layout.shard_name(shard.number),
+            folder / self.layout.shard_name(shard.number),
         )
+        pending = Pending(self, shard, records, _Write(future, source))
         self._in_flight.append(pending)
         return pending
 
@@ -220,51 +238,48 @@ class RawWriter:
 
         Cheap. Errors are kept for `Pending.done` and the next `submit`.
         """
-        ready = [p for p in self._in_flight if p._future.done()]
-        if not ready:
-            return
-        self._in_flight = [p for p in self._in_flight if p not in ready]
-        good = []
-        for pending in ready:
-            error = pending._future.exception()
-            # Shared memory can't be closed while anything refers to it.
-            pending._source = pending._future = None
+        durable: list[Pending] = []
+        waiting: list[Pending] = []
+        for pending in self._in_flight:
+            if pending.write is None or not pending.write.future.done():
+                waiting.append(pending)
+                continue
+            error = pending.write.future.exception()
             if error is None:
-                good.append(pending)
+                durable.append(pending)
             else:
-                pending._error = self._fail(error)
-        records = [p._records for p in good if p._records is not None]
-        if not records:
+                self._failure = write_failure(self._store, error)
+                pending.close(self._failure)
+        self._in_flight = waiting
+        if not durable:
             return
-        joined = np.concatenate(records)
+        records = np.concatenate([pending.records for pending in durable])
         try:
-            self._ledger.append(joined)
+            self._ledger.append(records)
         except StoreError as error:
             self._failure = error
-            for pending in good:
-                pending._error = error
+            for pending in durable:
+                pending.close(error)
             return
-        self._recorded.add(joined)
-        for pending in good:
-            pending._committed = True
-
-    def wait_for(self, pending: Pending) -> None:
-        """Wait until a shard's write is over; `poll` then commits it."""
-        if pending._future is not None:
-            pending._future.exception()
+        self._recorded.add(records)
+        for pending in durable:
+            pending.close(None)
 
     def flush(self) -> None:
         """Wait until everything submitted is committed. Raises like `Pending.done`."""
         while self._in_flight:
-            self.wait_for(self._in_flight[0])
+            self._in_flight[0].wait_for_write()
             self.poll()
         if self._failure is not None:
             raise self._failure
 
     def close(self) -> None:
-        """Wait for writes in flight and let go of store and ledger; safe to call again."""
+        """Wait for writes in flight and let go of store and ledger; safe to call again.
+
+        Doesn't raise: call `flush` before, or leave a ``with`` block, which does.
+        """
         for pending in self._in_flight:
-            self.wait_for(pending)
+            pending.wait_for_write()
         self.poll()
         self._arrays.clear()
         self._ledger.close()
@@ -278,7 +293,12 @@ class RawWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        # A write that failed unseen must not pass for a run that went well.
+        try:
+            if error is None:
+                self.flush()
+        finally:
+            self.close()
 
     def _check(self, group: Sequence[RawSlot]) -> ShardKey:
         if not group:
@@ -369,11 +389,6 @@ class RawWriter:
                 array_path(self._store, self.plan, position), self._context
             )
         return self._arrays[position]
-
-    def _fail(self, error: BaseException) -> StoreError:
-        failure = write_failure(self._store, error)
-        self._failure = failure
-        return failure
 
 
 def _as_one_array(slots: list[NDArray[np.unsignedinteger]]) -> NDArray[np.unsignedinteger] | None:

@@ -193,7 +193,7 @@ class RunFolder:
         self._refuse_foreign()
         try:
             if not self.path.exists():
-                self.path.mkdir()
+                self.path.mkdir(exist_ok=True)
                 sync_directory(self.path.parent)
             fd = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
