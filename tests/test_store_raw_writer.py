@@ -25,8 +25,8 @@ from store_runs import (
 
 from pipeline.errors import RunFolderError, StoreError
 from pipeline.frames import FrameStatus
-from pipeline.store.raw_writer import RawWriter, _as_one_array
 from pipeline.store.ledger import LedgerWriter
+from pipeline.store.raw_writer import RawWriter, _as_one_array
 from pipeline.store.reader import RunReader
 from pipeline.store.verify import verify
 
