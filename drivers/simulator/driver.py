@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -42,11 +43,6 @@ class SimulatorDriver(Driver):
 
     `light_off` in the middle of a burst ends it: the next `next_frame` raises `DriverError`, as frames in
     the dark would be worthless and look like frames.
-
-    Attributes
-    ----------
-    light_is_on
-        Whether the specimen is lit.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -60,7 +56,7 @@ class SimulatorDriver(Driver):
         self._least_period_s = 1 / camera.frame_rate_hz if camera.frame_rate_hz else 0.0
         per_timepoint = self._plan.frames_per_slot * len(self._plan.positions)
         self._clock = CameraClock(microscope.paced, self._plan.interval_s / per_timepoint)
-        self.light_is_on = False
+        self._light = threading.Event()
         self._open = False
         self._gone: str | None = None
         self._first_slot: SlotKey | None = None
@@ -71,6 +67,11 @@ class SimulatorDriver(Driver):
         self._stopping = False
         self._image_number = 0
         self._messages: list[str] = []
+
+    @property
+    def light_is_on(self) -> bool:
+        """Whether the specimen is lit."""
+        return self._light.is_set()
 
     def open(self) -> CameraInfo:
         """Prepare the optics: importing torch takes seconds that the first frame need not pay."""
@@ -98,19 +99,18 @@ class SimulatorDriver(Driver):
         self._slot = self._focus = None
         self._stopping = False
         self._image_number = 0
-        self.light_is_on = True
+        self._light.set()
         self._clock.start()
 
     def next_frame(self, destination: Destination) -> Arrived | Lost | None:
         """Expose the next frame of the burst, or lose it."""
         self._check_there()
         key = self._next
-        if key is None or self._burst is None or (self._stopping and key.slot != self._slot):
+        burst = self._burst
+        if key is None or burst is None or (self._stopping and key.slot != self._slot):
             self._end_burst()
             return None
-        if not self.light_is_on:
-            self._end_burst()
-            raise DriverError("the light went off during a burst", "arm again to go on")
+        self._check_light()
         self._slot = key.slot
         self._disconnect_at(key)
         reason = self._faults.lost(key)
@@ -118,7 +118,7 @@ class SimulatorDriver(Driver):
             return self._overflow()
         period_s = max(self._plan.channels[key.channel].exposure_ms / 1e3, self._least_period_s)
         self._settle(key)
-        self._next = next(self._burst, None)
+        self._next = next(burst, None)
         image_number, self._image_number = self._image_number, self._image_number + 1
         if reason is not None:
             self._clock.skip(period_s)
@@ -126,6 +126,7 @@ class SimulatorDriver(Driver):
         began = time.perf_counter()
         counts = self.instrument.frame(key)
         exposed = self._clock.deliver(period_s, time.perf_counter() - began)
+        self._check_light()  # another thread may have turned it off during the exposure
         np.copyto(destination(key), counts)
         return Arrived(
             key,
@@ -143,7 +144,7 @@ class SimulatorDriver(Driver):
 
     def light_off(self) -> None:
         """Turn the light off; in a burst this ends it."""
-        self.light_is_on = False
+        self._light.clear()
 
     def close(self) -> None:
         """Light off, whatever the state; a wait for the next frame ends."""
@@ -170,6 +171,11 @@ class SimulatorDriver(Driver):
     def _end_burst(self) -> None:
         self._burst = self._next = None
         self.light_off()
+
+    def _check_light(self) -> None:
+        if not self.light_is_on:
+            self._end_burst()
+            raise DriverError("the light went off during a burst", "arm again to go on")
 
     def _overflow(self) -> Lost:
         """Everything that the overflow costs, in one piece; it is the burst's end."""
@@ -199,6 +205,7 @@ class SimulatorDriver(Driver):
             self._focus = key.focus
         if faults.stall_at_frame == frame_number(self._plan, key):
             self._clock.pause(faults.stall_s)
+        self._check_light()
 
     def _brightness_warnings(self) -> list[str]:
         calibration, camera = self.instrument.calibration(), self._microscope.camera
