@@ -21,6 +21,7 @@ from pipeline.mailbox import Mailbox
 from pipeline.ring import Ring
 from pipeline.stages.backlog import Backlog
 from pipeline.stages.context import StageContext, StageReporter, stage_life
+from pipeline.stages.newest import NewestSlot
 from pipeline.stages.orphan import watch_parent
 from pipeline.stages.reconstruction import SlotReconstructor
 from pipeline.store.checksum import slot_crc
@@ -69,7 +70,7 @@ class Reconstructing:
         self._mailbox = mailbox
         self._backlog = backlog
         self._buffer = np.empty(plan.slot_shape, plan.dtype)
-        self._seen = ring.head
+        self._newest = NewestSlot(ring, self._buffer, counters)
         self._uncommitted: deque[_Result] = deque()
 
     def run(self) -> None:
@@ -90,25 +91,16 @@ class Reconstructing:
 
     def _from_ring(self) -> bool:
         """Reconstruct the newest slot of the ring, if it is ours and new."""
-        head = self._ring.head
-        if head == self._seen or len(self._uncommitted) >= _MOST_UNCOMMITTED:
+        if len(self._uncommitted) >= _MOST_UNCOMMITTED:
             return False
-        passed_over, self._seen = head - self._seen - 1, head
-        if passed_over:
-            self._counters.add("ring_passed_over", passed_over)
-        read = self._ring.copy(head - 1, self._buffer)
-        if read is None:
-            self._counters.add("ring_overtaken", 1)
+        slot = self._newest.take()
+        if slot is None:
             return False
-        key, records = read.key, read.records
-        arrived = float(np.max(records["time_monotonic"], initial=-np.inf, where=_written(records)))
-        if np.isfinite(arrived):
-            self._counters.observe("handoff_seconds", max(0.0, time.monotonic() - arrived))
         # Its raw record may be known by now, and the slot on the backlog with it.
-        if not self._backlog.wants(key):
+        if not self._backlog.wants(slot.key):
             return False
-        self._backlog.begin(key)
-        self._reconstruct(key, self._buffer, records, arrived)
+        self._backlog.begin(slot.key)
+        self._reconstruct(slot.key, self._buffer, slot.records, slot.arrived)
         return True
 
     def _from_backlog(self) -> bool:
