@@ -11,7 +11,7 @@ from pipeline.methods.dpc.transfer import Aberration
 class DpcSettings(Strict):
     """What a user may choose; the defaults suit a cell culture at a few thousand electrons a pixel."""
 
-    regularisation_phase: float = Field(default=2e-3, gt=0, le=10)
+    regularisation_phase: float = Field(default=3e-4, gt=0, le=10)
     """Against the mean squared phase transfer (at most 4): larger is smoother and loses slow variations first."""
     regularisation_absorption: float = Field(default=2e-3, gt=0, le=10)
     """The same for absorption, whose squared transfer is 4 at low frequencies."""

@@ -131,8 +131,9 @@ def weak_transfer(
 def _covered(centre: float, radius: float, step: float, reach: int) -> tuple[slice, Array]:
     """The part of an axis within `radius` of `centre`, as a slice and as frequencies."""
     first = max(math.ceil((centre - radius) / step), -reach)
-    last = min(math.floor((centre + radius) / step), reach)
-    return slice(first + reach, max(last, first - 1) + reach + 1), np.arange(first, last + 1) * step
+    last = max(min(math.floor((centre + radius) / step), reach), first - 1)
+    frequencies = step * np.arange(first, last + 1, dtype=np.float64)
+    return slice(first + reach, last + reach + 1), np.asarray(frequencies, np.float64)
 
 
 def sampled_transfer(

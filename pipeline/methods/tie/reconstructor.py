@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment
-from pipeline.methods.background import background_level, zero_background
+from pipeline.methods.background import zero_background
 from pipeline.methods.contract import Reconstruction
 from pipeline.methods.fill import fill_invalid
 from pipeline.methods.tie.settings import TieSettings
@@ -111,8 +111,9 @@ class TieReconstructor:
         """See `Reconstructor`; the image is the phase, ``[B, 1, Y, X]``."""
         device = self.intensity.device
         frames = fill_invalid(frames.to(device), valid.to(device))
-        # Flicker between foci would otherwise look like a change along z.
-        frames = frames / background_level(frames)[..., None, None]
+        # Defocus moves light about but loses none, so a change of the mean is flicker of the lamp. The
+        # background would not do: defocus skews its noise by 1e-4, and that much bends the field.
+        frames = frames / frames.mean((-2, -1), keepdim=True)
         transport = torch.einsum("k,bkyx->byx", self.transport, frames)
         if self.uniform:
             phase = self._real(self._spectrum(transport) * self.inverse_laplacian)
