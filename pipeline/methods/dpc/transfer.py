@@ -151,11 +151,13 @@ def sampled_transfer(
     Returns
     -------
     transfer, aliased
-        On the right half of the FFT grid, as `numpy.fft.rfft2` orders it: ``[2, Y, X//2 + 1]`` of phase and
-        absorption, and ``[Y, X//2 + 1]`` the squared transfer of both that folds back onto each
-        frequency from beyond the camera's Nyquist frequency (zero where it samples finely enough).
+        As `numpy.fft.rfft2` orders them: ``[2, Y, X//2 + 1]`` of phase and absorption, and
+        ``[Y, X//2 + 1]`` the squared transfer of both that folds back onto each frequency from
+        beyond the camera's Nyquist frequency (zero where it samples finely enough).
     """
-    passed = np.abs(frequencies).max(initial=0.0) + pupil.optics.cutoff_per_um * _EDGE
+    cutoff = pupil.optics.cutoff_per_um * _EDGE
+    # Waves beyond the pupil, which darkfield LEDs of a mixed pattern give, pass nothing.
+    passed = min(float(np.abs(frequencies).max(initial=0.0)), cutoff) + cutoff
     rows, columns = shape
     step = (1 / (rows * pixel_um), 1 / (columns * pixel_um))
     reach = (math.ceil(passed / step[0]), math.ceil(passed / step[1]))
