@@ -7,6 +7,7 @@ import itertools
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.experiment import CellSpecimen, TargetSpecimen
-from pipeline.samples import LivingCells, heldout_field, specimen_for, training_field
+from pipeline.samples import CultureStyle, LivingCells, heldout_field, specimen_for, training_field
 from pipeline.samples.grid import Grid
 from pipeline.samples.seeding import matern_points
 from pipeline.samples.splat import COARSE_UM, FINE_UM, MIDDLE_UM, Spots, draw
@@ -358,22 +359,18 @@ def test_families_reach_the_diffraction_limit(family):
 
 
 def test_cells_are_quick_enough_for_a_camera():
-    import time
-
     specimen = cells()
-    specimen.render(0, 0, (512, 512), PIXEL)
+    specimen.render(0, 0, (1024, 1024), PIXEL)
     taken = []
-    for t in range(1, 6):
-        start = time.perf_counter()
-        specimen.render(t, 0, (512, 512), PIXEL)
-        taken.append(time.perf_counter() - start)
-    # A quarter of a field of 1024²; generous, other work may share the processor.
-    assert min(taken) < 0.5
+    for t in range(1, 5):
+        start = time.process_time()
+        specimen.render(t, 0, (1024, 1024), PIXEL)
+        taken.append(time.process_time() - start)
+    # Takes 0.25 s of processor time on a core beside other work; room for slower machines.
+    assert min(taken) < 0.6
 
 
 def test_style_changes_the_culture():
-    from pipeline.samples import CultureStyle
-
     round_ = LivingCells(
         CellSpecimen(), seed=1, wavelength_um=0.55, style=CultureStyle(rounded_share=1.0)
     )

@@ -13,6 +13,8 @@ Floats = NDArray[np.float32]
 
 _SOFTNESS = np.float32(0.15)
 """A ball's phase rises infinitely steeply at its rim; this rounds the last half micrometer off."""
+_TYPICAL_SHARE = 0.34
+"""Mean over peak phase of a typical spread cell."""
 _CHUNK = 24
 """Cells drawn at once: their pixels then fit into the processor's cache."""
 
@@ -111,10 +113,6 @@ def _profiles(cells: Population, outlines: Outlines, peak_phase_rad: float) -> F
     scale = body_integral(cells, peak_phase_rad) * np.sqrt(2.0) ** (1 - cells.apart) / volume
     rim = 1.5 + 0.8 * cells.traits[:, 50]
     return np.stack([lamella * scale, scale, power, mound * scale, rim], axis=1).astype(np.float32)
-
-
-_TYPICAL_SHARE = 0.34
-"""Mean over peak phase of a typical spread cell."""
 
 
 def _boxes(grid: Grid, cells: Population, outlines: Outlines) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ def training_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats
     if kind < 0.88:
         return _target(rng, grid)
     leaves = dead_leaves(
-        rng, grid, leaves=int(rng.integers(100, 1500)), height_rad=float(rng.uniform(0.5, 3.0))
+        rng, grid, cover=float(rng.uniform(0.2, 2.0)), height_rad=float(rng.uniform(0.5, 3.0))
     )
     if kind < 0.95:
         return leaves

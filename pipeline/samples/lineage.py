@@ -40,7 +40,11 @@ class Cell:
     axis_rad: float
     """Direction in which it leaves its sister."""
     traits: NDArray[np.float32]
-    """``[TRAITS]`` uniform in 0 … 1: what makes this cell different."""
+    """``[TRAITS]`` uniform in 0 … 1: what makes this cell different.
+
+    By number: 0-17 path, 18 axis of division, 19 whether it spreads, 20-22 size, 23-25 heaviness,
+    26-29 long axis, 30-41 protrusions, 42-47 nucleus, 48-50 profile, 51-54 organelles.
+    """
     mothers_size: float
     mothers_heaviness: float
     """What it starts from on its way to its own; a founder has arrived."""
@@ -58,12 +62,17 @@ class Cell:
     @property
     def size(self) -> float:
         """Standard normal score (nearly) of its size among its kind."""
-        return float(self.traits[20:23].sum() - 1.5) * 2
+        return _score(self.traits[20:23])
 
     @property
     def heaviness(self) -> float:
         """Standard normal score (nearly) of its dry mass among its kind."""
-        return float(self.traits[23:26].sum() - 1.5) * 2
+        return _score(self.traits[23:26])
+
+
+def _score(three: NDArray[np.float32]) -> float:
+    """Three uniform numbers as one that is nearly standard normal."""
+    return 2 * float(three.sum() - 1.5)
 
 
 def smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -173,8 +182,8 @@ class Lineages:
             anchor_h=0.0,
             axis_rad=0.0,
             traits=traits,
-            mothers_size=float(traits[20:23].sum() - 1.5) * 2,
-            mothers_heaviness=float(traits[23:26].sum() - 1.5) * 2,
+            mothers_size=_score(traits[20:23]),
+            mothers_heaviness=_score(traits[23:26]),
         )
 
     def _divide(self, position: int, mother: Cell) -> tuple[Cell, Cell]:

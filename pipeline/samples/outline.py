@@ -56,7 +56,9 @@ def outlines_of(cells: Population, borders: Borders, style: CultureStyle) -> Out
     limit = _limits(borders, len(cells))
     edge = _both(body * (1 + reach), limit)
     middle = _both(body * (0.98 - 0.08 * flat + 0.4 * reach), limit)
-    nucleus = _both(_nucleus(cells, turn, style), 1 / (np.float32(0.82) * middle))
+    nucleus = _both(
+        _nucleus(cells, turn, style), np.reciprocal(np.float32(0.82) * middle, dtype=np.float32)
+    )
     slope = (np.roll(edge, -1, 1) - np.roll(edge, 1, 1)) * np.float32(ANGLES / (4 * np.pi)) / edge
     return Outlines(edge, 1 / np.sqrt(1 + slope**2), middle, nucleus)
 

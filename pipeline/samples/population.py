@@ -15,8 +15,8 @@ from pipeline.samples.style import CultureStyle
 
 Floats = NDArray[np.float64]
 
-REACH_UM = 3.0
-"""No part of a cell is farther from its middle than this many spread radii."""
+_REACH = 3.5
+"""In spread radii: what a cell with its protrusions may span."""
 _PUSHES = 3
 
 
@@ -45,7 +45,9 @@ class Population:
     mass: Floats
     """Relative to a typical cell in the middle of its cycle."""
     traits: NDArray[np.float32]
+    """Of `Cell`."""
     seeds: NDArray[np.float32]
+    """Of `Lineages.seeds`; empty until it is known who is seen."""
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -83,7 +85,7 @@ def population_at(
     larger field shows the same cells at the same places.
     """
     touch = 1.4 * diameter_um
-    reach = REACH_UM * diameter_um / 2
+    reach = _REACH * diameter_um / 2
     margin = reach + (_PUSHES + 1) * touch
     cells = [
         cell
@@ -135,7 +137,7 @@ def _states(
     apart = np.where(founder, 1.0, smooth(age / 0.6))
     own_way = np.where(founder, 1.0, smooth((age - 0.7) / 2.5))
 
-    rounding = np.where(dies, smooth((left - 0.5) / -1.0 + 1.5), smooth((1.1 - left) / 0.5))
+    rounding = np.where(dies, smooth(2.0 - left), smooth((1.1 - left) / 0.5))
     spreading = np.where(founder, 0.0, 1 - smooth((age - 0.4) / 1.5))
     loner = np.where(traits[:, 19] < style.rounded_share, 0.9, 0.0)
     roundness = np.maximum(np.maximum(rounding, spreading), loner)
