@@ -179,6 +179,7 @@ class _Schedule:
         self._first_timepoint = 0
         self._next_s = 0.0  # when the frame after the last one is due by exposure times
         self._recorded_start_s = math.nan
+        self._last_recorded_s = math.nan
 
     def wait_s(self, key: FrameKey, recorded_s: float) -> float:
         """Seconds until this frame is due, negative if it is late. Ask once a frame, in order."""
@@ -193,13 +194,14 @@ class _Schedule:
         if self._pace != "recorded":
             return self._frames / float(self._pace)
         by_sequence_s = self._by_sequence_s(key)
-        if math.isnan(recorded_s):
+        # Frames that share one time (a recording may know only its timepoints') follow one another.
+        if math.isnan(recorded_s) or recorded_s == self._last_recorded_s:
             return by_sequence_s
+        self._last_recorded_s = recorded_s
         if math.isnan(self._recorded_start_s):
             self._recorded_start_s = recorded_s - by_sequence_s
         due_s = recorded_s - self._recorded_start_s
-        # A frame that the recording lacks has no time: it is due with what follows.
-        self._next_s = due_s
+        self._next_s = due_s + self._frame_s[key.channel]
         return due_s
 
     def _by_sequence_s(self, key: FrameKey) -> float:

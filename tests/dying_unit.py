@@ -1,4 +1,4 @@
-"""What a worker process of `test_reprocess` runs instead of a reconstruction; imports nothing that costs time."""
+"""What a worker of `test_reprocess` runs instead of a reconstruction; quick to import."""
 
 from __future__ import annotations
 

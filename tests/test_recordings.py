@@ -1,4 +1,4 @@
-"""Readers of what is recorded: the right frame under the right key, or a refusal that says what to do."""
+"""Readers of recordings: the right frame under the right key, or a refusal with the fix."""
 
 from __future__ import annotations
 

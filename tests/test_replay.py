@@ -1,4 +1,4 @@
-"""The replay driver: every recorded frame under its key, at its pace, and what is missing said to be so."""
+"""The replay driver: every recorded frame under its key, at its pace; what is missing is said."""
 
 from __future__ import annotations
 
@@ -197,6 +197,23 @@ def test_recorded_pace_keeps_the_recordings_own_times(tmp_path):
     expected = np.array([0, 0.1, 0.4, 0.45])
     assert (times > expected - 0.01).all()
     assert times[-1] < 0.45 + 0.3
+
+
+def test_frames_of_a_timepoint_follow_one_another_where_only_its_time_is_known(tmp_path):
+    import zarr
+
+    path = tmp_path / "a.ome.zarr"
+    group = zarr.create_group(path, zarr_format=3)
+    group.create_array("0", data=np.ones((2, 3, Y, X), np.uint16), chunks=(1, 1, Y, X))
+    axes = [{"name": "t", "unit": "second"}, {"name": "c"}, {"name": "y"}, {"name": "x"}]
+    scale = [{"type": "scale", "scale": [0.2, 1, 1, 1]}]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    exp = experiment(path, pace="recorded", t=2, c=3, interval_s=9.0)
+    times = timed(ReplayDriver(exp), exp)
+    expected = np.array([0, 0.01, 0.02, 0.2, 0.21, 0.22])
+    assert (times > expected - 0.008).all()
+    assert times[-1] < 0.22 + 0.3
 
 
 def test_a_slow_caller_delays_frames_and_hears_of_it(source):

@@ -1,4 +1,4 @@
-"""Reconstruction of recordings: complete run folders, reruns that skip, failures that name themselves."""
+"""Reconstruction of recordings: complete run folders, reruns that skip, failures with a name."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def experiment(
 
 
 def frames(t: int) -> np.ndarray:
-    """``[t, c, y, x]`` of a 12-bit camera: a background with something that drifts, all frames different."""
+    """``[t, c, y, x]`` of a 12-bit camera: something drifts, all frames differ."""
     rng = np.random.default_rng(5)
     y, x = np.mgrid[:Y, :X]
     cell = np.stack([np.exp(-((y - 24) ** 2 + (x - 15 - i) ** 2) / 40) for i in range(t)])
@@ -79,7 +79,7 @@ def source(tmp_path) -> Path:
 
 
 def record_run(path: Path, exp: Experiment, lost=(), without=(), calibration=None) -> np.ndarray:
-    """A run folder as a live run leaves it, without phase. `lost` frames and `without` slots are not in it."""
+    """A run as a live run leaves it, without phase, `lost` frames and the slots in `without`."""
     folder = RunFolder(path)
     plan = exp.plan()
     data = frames(plan.timepoints * len(plan.positions)).reshape(
@@ -152,7 +152,7 @@ def test_a_recording_becomes_a_complete_run_of_what_the_method_makes_of_it(sourc
 
 @pytest.fixture
 def dask_address():
-    """A dask scheduler that is known by its address only; its workers are threads of this process."""
+    """A dask scheduler known by its address only; its workers are threads of this process."""
     from distributed import LocalCluster
 
     threads = torch.get_num_threads()
@@ -211,6 +211,11 @@ def test_a_run_as_the_source_is_linked_and_its_gaps_stay_gaps(tmp_path, dask_add
     shards = list((out / "raw.ome.zarr").rglob("c.*"))
     assert shards
     assert all(s.stat().st_nlink == 2 for s in shards)
+    # The first timepoints of it alone, of a shard that holds more.
+    fewer = experiment(t=2, positions=2)
+    reconstruct(tmp_path / "live", fewer, tmp_path / "few", executor="dask", scheduler=dask_address)
+    check_whole(tmp_path / "few", fewer, missing=1, reconstructed=3)
+    assert next((tmp_path / "few" / "raw.ome.zarr").rglob("c.*")).stat().st_nlink == 3
     # Nothing of the source changed.
     assert verify(tmp_path / "live").ok
     again = reconstruct(tmp_path / "live", other, out, executor="dask", scheduler=dask_address)
@@ -301,9 +306,9 @@ def reconstructed_so_far(run: Path) -> int:
 
 
 def test_killed_half_way_and_run_again_equals_undisturbed(tmp_path, dask_address):
-    exp = experiment(t=120)
+    exp = experiment(t=60)
     source = tmp_path / "recording.npy"
-    np.save(source, frames(120))
+    np.save(source, frames(60))
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     job = begin(tmp_path, source, exp, killed)
     until = time.monotonic() + 60
@@ -319,11 +324,11 @@ def test_killed_half_way_and_run_again_equals_undisturbed(tmp_path, dask_address
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []
     half = reconstructed_so_far(killed)
-    assert 10 <= half < 120
+    assert 10 <= half < 60
     torch.set_num_threads(1)  # as the killed job's workers, two on however many cores, may have had
     call = {"executor": "dask", "scheduler": dask_address}
     rest = reconstruct(source, exp, killed, **call)
-    assert rest["this_time"] == {"read": 0, "reconstructed": 120 - half}
+    assert rest["this_time"] == {"read": 0, "reconstructed": 60 - half}
     reconstruct(source, exp, undisturbed, **call)
     check_whole(killed, exp)
     a, b = images(undisturbed), images(killed)
@@ -332,9 +337,9 @@ def test_killed_half_way_and_run_again_equals_undisturbed(tmp_path, dask_address
 
 
 def test_killed_while_reading_the_recording(tmp_path, dask_address):
-    exp = experiment(t=400, shard_s=0.01)
+    exp = experiment(t=150, shard_s=0.01)
     source = tmp_path / "recording.npy"
-    np.save(source, frames(400))
+    np.save(source, frames(150))
     run = tmp_path / "run"
     job = begin(tmp_path, source, exp, run)
     until = time.monotonic() + 60
@@ -352,13 +357,13 @@ def test_killed_while_reading_the_recording(tmp_path, dask_address):
     job.wait()
     with RunReader(run) as reader:
         raw = int(reader.committed().sum())
-    assert 5 <= raw < 400
+    assert 5 <= raw < 150
     rest = reconstruct(source, exp, run, executor="dask", scheduler=dask_address)
-    assert rest["this_time"] == {"read": 400 - raw, "reconstructed": 400}
+    assert rest["this_time"] == {"read": 150 - raw, "reconstructed": 150}
     check_whole(run, exp)
     data = np.load(source)
     with RunReader(run) as reader:
-        for t in range(400):
+        for t in range(150):
             np.testing.assert_array_equal(reader.raw(SlotKey(t, 0))[0], data[t])
 
 

@@ -49,8 +49,7 @@ class PlannedRecording:
         self.repeats = self.plan.timepoints > recording.timepoints
 
     def frame(self, key: FrameKey) -> NDArray[np.unsignedinteger] | None:
-        """Counts ``[Y, X]`` of a planned frame in the plan's pixel type; None where the source
-        lacks it.
+        """Counts ``[Y, X]`` of a planned frame, of the plan's type; None where the source lacks it.
 
         Raises
         ------

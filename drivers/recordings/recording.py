@@ -18,8 +18,8 @@ from pipeline.frames import FrameKey, MissingReason
 class RecordedFrame:
     """What a recording knows of one frame beside its pixels; NaN and -1 where it does not.
 
-    `time_s` is on any clock, for pacing; `time_utc` is seconds since the epoch. `led` is the channel
-    that the hardware reported lit, `reason` why a missing frame is missing.
+    `time_s` is on any clock, for pacing; `time_utc` is seconds since the epoch. `led` is the
+    channel that the hardware reported lit, `reason` why a missing frame is missing.
     """
 
     image_number: int = -1

@@ -123,7 +123,7 @@ def _run_pool(
 
 
 class DaskExecutor:
-    """The workers of a dask cluster: they need livephase, and the run folder under the same path."""
+    """The workers of a dask cluster; they need livephase and see the run folder under its path."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

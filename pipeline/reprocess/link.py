@@ -47,7 +47,9 @@ def link_raw(source: Path, folder: RunFolder, experiment: Experiment, pixel_um: 
             keys: list[SlotKey] = []
             for begin in range(0, plan.timepoints, per_shard):
                 slots = slice(begin, min(begin + per_shard, plan.timepoints))
-                if have[slots, position].any() or not committed[slots, position].all():
+                there = committed[slots, position]
+                whole = len(there) == slots.stop - slots.start and there.all()
+                if have[slots, position].any() or not whole:
                     continue
                 name = theirs.shard_name(begin // per_shard)
                 old = array_path(reader.folder.raw_store, reader.plan, position) / name

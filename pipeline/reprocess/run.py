@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from drivers.recordings import find_source, is_run_folder, open_recording
 from drivers.registry import open_driver
@@ -22,12 +22,7 @@ from pipeline.log import log_to, stop_logging
 from pipeline.reprocess.executors import Executor, Outcome, open_executor
 from pipeline.reprocess.ingest import ingest
 from pipeline.reprocess.link import link_raw
-from pipeline.reprocess.units import (
-    Unit,
-    slots_to_do,
-    split_into_units,
-    unit_timepoints,
-)
+from pipeline.reprocess.units import Unit, slots_to_do, split_into_units, unit_timepoints
 from pipeline.store.frame_table import export_frame_table, trim_time_axis
 from pipeline.store.layout import create_phase, open_layout, remove_stale_locks
 from pipeline.store.reader import RunReader
@@ -36,7 +31,6 @@ from pipeline.store.run_folder import RunFolder, RunState
 log = logging.getLogger("livephase")
 
 Progress = Callable[[str, int, int], None]
-"""Called with ``("read" or "reconstructed", slots so far, slots in all)``, also from another thread."""
 _LOOK_S = 1.0
 
 
@@ -46,15 +40,15 @@ def reconstruct(
     out: Path | str,
     *,
     method: str | None = None,
-    executor: Literal["local", "dask"] = "local",
+    executor: str = "local",
     scheduler: str | None = None,
     workers: int = 1,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Reconstruct a recording into a run folder; run again, it does only what is left.
 
-    The raw frames go into the folder too, so that it holds everything its phase was made from: linked
-    where the source is a run on the same disk, else through the writer of a live run.
+    The raw frames go into the folder too, so that it holds everything its phase was made from:
+    linked where the source is a run on the same disk, else through the writer of a live run.
 
     Parameters
     ----------
@@ -67,13 +61,17 @@ def reconstruct(
     method
         Instead of the experiment's; its settings and weights then are the method's own defaults.
     executor
-        ``"local"``: `workers` processes of this machine. ``"dask"``: the workers of the scheduler at the
-        address `scheduler`, which see the same file system.
+        ``"local"``: `workers` processes of this machine. ``"dask"``: the workers of the scheduler
+        at the address `scheduler`, which see the same file system.
+    on_progress
+        Called with ``("read" or "reconstructed", slots so far, slots in all)``, also from another
+        thread.
 
     Returns
     -------
     dict
-        The run's report (``report.json``) and ``this_time``: slots read and reconstructed by this call.
+        The run's report (``report.json``), and as ``this_time`` the slots that this call read and
+        reconstructed.
 
     Raises
     ------
@@ -98,6 +96,9 @@ def reconstruct(
         handler = log_to(folder.log, "reprocess")
         try:
             return _work(folder, experiment, measurement, found, crew, on_progress or _say_nothing)
+        except LivephaseError:
+            folder.update(RunState.FAILED)
+            raise
         finally:
             stop_logging(handler)
 
@@ -137,7 +138,7 @@ def _begin(folder: RunFolder, experiment: Experiment, source: Path) -> None:
 
 
 def _calibration(experiment: Experiment, source: Path) -> Calibration:
-    """What the experiment names; for a run that of its instrument, unless the experiment gives another."""
+    """What the experiment names; that of its instrument for a run, unless a folder is given."""
     asked = experiment.calibration
     if asked.folder is not None:
         return Calibration.load(Path(asked.folder))
@@ -163,12 +164,8 @@ def _work(
     read = _store_raw(folder, experiment, source, say)
     units = _units(folder, experiment, measurement, crew.workers)
     outcomes = crew.run(folder.path.resolve(), list(units)) if units else iter(())
-    try:
-        with _follow(folder, say):
-            done = _collect(outcomes, len(units))
-    except LivephaseError:
-        folder.update(RunState.FAILED)
-        raise
+    with _follow(folder, say):
+        done = _collect(outcomes, len(units))
     trim_time_axis(folder)
     export_frame_table(folder)
     folder.update(RunState.DONE)
@@ -192,7 +189,7 @@ def _store_raw(folder: RunFolder, experiment: Experiment, source: Path, say: Pro
     try:
         for remark in recording.remarks:
             log.warning(remark)
-        if is_run_folder(source):
+        if is_run_folder(source) and not recording.repeats:
             link_raw(source, folder, experiment, calibration.pixel_um or experiment.pixel_um)
         done = int(RunReader(folder.path).committed().sum())
         say("read", done, plan.slots)
@@ -219,7 +216,7 @@ def _units(
     create_phase(
         folder.phase_store, experiment, measurement.outputs, measurement.upsampling, pixel_um
     )
-    # The same units at every call, whatever the workers: two that overlap would write the same files.
+    # The same units at every call, whatever the workers: two that overlap would write one file.
     timepoints = folder.info().get("unit_timepoints")
     if timepoints is None:
         per_shard = open_layout(folder.raw_store, experiment).timepoints_per_shard

@@ -1,8 +1,8 @@
 """What one worker reconstructs at a time, and how it does it.
 
-A unit is a range of timepoints at one position. Each timepoint's phase is a shard of its own, and each
-unit has a ledger of its own, so no two processes write one file. What a unit has committed is done, also
-if it was cut short: the ledger is its done-marker, slot by slot.
+A unit is a range of timepoints at one position. Each timepoint's phase is a shard of its own, and
+each unit has a ledger of its own, so no two processes write one file. What a unit has committed is
+done, also if it was cut short: the ledger is its done-marker, slot by slot.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Unit:
 
 
 def unit_timepoints(plan: Plan, per_shard: int, workers: int) -> int:
-    """Timepoints of one unit: a few units for every worker, of whole raw shards where they are long."""
+    """Timepoints of one unit: a few units for every worker; whole raw shards where it is long."""
     timepoints = plan.slots // (_UNITS_PER_WORKER * workers)
     return max(1, timepoints if timepoints < per_shard else timepoints // per_shard * per_shard)
 

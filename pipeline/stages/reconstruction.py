@@ -27,8 +27,8 @@ from pipeline.stages.residual import ResidualCheck
 class SlotResult(NamedTuple):
     """What became of one slot.
 
-    `images` is ``[C, s·Y, s·X]`` float32 in the order of `Measurement.outputs`; `quality` says how far
-    to trust them (see `SlotReconstructor.reconstruct`).
+    `images` is ``[C, s·Y, s·X]`` float32 in the order of `Measurement.outputs`; `quality` says how
+    far to trust them (see `SlotReconstructor.reconstruct`).
     """
 
     images: NDArray[np.float32]
@@ -60,7 +60,7 @@ def choose_device(asked: str) -> str:
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise MethodError(
             f"reconstruction.device is {asked}, but torch finds no CUDA device here",
-            "set reconstruction.device to auto or cpu, or install a CUDA build of torch and its driver",
+            "set reconstruction.device to auto or cpu, or install a CUDA build of torch",
         )
     return asked
 
@@ -75,7 +75,7 @@ class SlotReconstructor:
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; the experiment's where None.
     threads
-        Of torch on the CPU; torch's own choice where None. The last bits of a result may depend on it.
+        Of torch on the CPU; its own choice where None. A result's last bits may depend on it.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ from pipeline.optics.sensor import Corrected
 # Complex samples that predicting one slot may cost, waves times image samples: about half a
 # second of one CPU core, or a few hundredths on a GPU.
 _BUDGET = {"cpu": 1 << 24, "cuda": 1 << 28}
-# A window has this many times the width of the border that is left out of it, or more: half of it counts.
+# A window is at least so many times as wide as the border that is left out of it: half counts.
 _LEAST_BORDERS = 4
 _STEP = 16
 
@@ -42,9 +42,9 @@ class ResidualCheck:
     """Reduced χ² of predicted against measured counts of one slot's measurement.
 
     The image's phase, and its absorption where the method yields one, go through the forward model
-    to the frames that they should have made. Abbe summation costs one Fourier transform per LED or condenser
-    point, often far more than the reconstruction: where the whole field would cost too much, a window
-    in its middle is predicted.
+    to the frames that they should have made. Abbe summation costs a Fourier transform for each LED
+    or condenser point, often far more than the reconstruction: where the whole field would cost too
+    much, a window in its middle is predicted.
     """
 
     def __init__(
