@@ -73,7 +73,7 @@ def channel_source(
     if isinstance(light, Condenser):
         return condenser_source(experiment.optics, light.coherence)
     pattern = light.channels[channel].pattern
-    assert pattern is not None  # noqa: S101 - refused by the experiment's validator
+    assert pattern is not None  # the experiment's validator refuses it
     leds = light.leds(pattern, experiment.optics.numerical_aperture)
     sines = (light.array.sines() if led_sines is None else led_sines)[leds]
     intensity = np.ones(len(leds)) if led_intensity is None else led_intensity[leds]
