@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -121,7 +121,7 @@ def reconstruct(
     out: RunOut,
     method: Annotated[str | None, typer.Option(help="Instead of the experiment's own.")] = None,
     executor: Annotated[
-        str,
+        Literal["local", "dask"],
         typer.Option(help="local: processes of this machine. dask: a dask.distributed scheduler."),
     ] = "local",
     scheduler: Annotated[

@@ -28,7 +28,7 @@ def write_experiment(path: Path, experiment: Experiment) -> Path:
     return path
 
 
-def livephase(*args, timeout=100, **env):
+def livephase(*args, timeout=200, **env):
     """Run the command to its end; its exit status, stdout and stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", *map(str, args)],
@@ -67,7 +67,7 @@ class LiveRun:
     def over(self) -> bool:
         return self.process.poll() is not None
 
-    def wait(self, timeout=100) -> int:
+    def wait(self, timeout=200) -> int:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:

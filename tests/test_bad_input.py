@@ -13,6 +13,8 @@ from live_runs import livephase, write_experiment
 
 from pipeline.cli import main
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def cli(monkeypatch, capsys):

@@ -14,9 +14,10 @@ from live_runs import LiveRun, contents, livephase, report, write_experiment
 
 from pipeline.store.verify import verify
 
-pytestmark = pytest.mark.skipif(
-    sys.platform == "win32", reason="kills process groups the POSIX way"
-)
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="kills process groups the POSIX way"),
+    pytest.mark.timeout(300),
+]
 
 
 def small(make_experiment, timepoints, rate_hz, **more):

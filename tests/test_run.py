@@ -14,6 +14,9 @@ from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.store.verify import verify
 
+# Each of these starts the command a few times, and each start loads torch in two processes.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def experiment_file(tmp_path, make_experiment):

@@ -250,5 +250,6 @@ def _serve(
     if experiment.output.prometheus_port is None:
         return
     server, port = serve_metrics(telemetry, experiment.output.prometheus_port)
+    serving.callback(server.server_close)
     serving.callback(server.shutdown)
     progress.message(f"metrics on http://127.0.0.1:{port}/metrics")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -36,6 +37,8 @@ from pipeline.telemetry import Telemetry
 log = logging.getLogger("livephase")
 
 _LOOK_S = 0.02
+# What only metrics show: who is alive, how much disk is left.
+_SLOW_LOOK_S = 1.0
 # A stage that dies this often without getting anything done between two deaths will not get better by itself.
 _MOST_FRUITLESS_RESTARTS = 5
 # Loading torch, weights and transfer functions on a slow, cold disk.
@@ -76,10 +79,8 @@ class Outcome:
 
     state: RunState
     error: LivephaseError | None = None
-    first_result_at: float | None = None
     acquired: int = 0
     restarts: dict[str, int] = field(default_factory=dict)
-    stage_seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -114,6 +115,7 @@ class Supervisor:
         self._aborting = False
         self._stopping = False
         self._progress_at_death: dict[str, tuple[int, int]] = {}
+        self._look_again = 0.0
 
     def run(self, on_telemetry: Callable[[Telemetry], None]) -> Outcome:
         """Run the session to its end. `on_telemetry` is told of the counters before the first process starts."""
@@ -131,6 +133,8 @@ class Supervisor:
             stack.callback(mailbox.unlink)
             ring = Ring.create(self._names.ring, plan, self._ring_slots)
             stack.callback(ring.unlink)
+            self._counters = self._telemetry.writer("supervisor")
+            self._counters.set("frames_planned", plan.frames)
             on_telemetry(self._telemetry)
             self._set_state(LiveState.ARMING)
             self._stages = [StageProcess(*s) for s in self._entries()]
@@ -230,7 +234,7 @@ class Supervisor:
         log.error("stage died", extra={"stage": stage.name, "how": how})
         if stage.context.index == ACQUIRE:
             if turn_light_off(self._experiment):
-                self._telemetry.writer("supervisor").set("light_on", 0)
+                self._counters.set("light_on", 0)
             else:
                 self._progress.message("THE LIGHT MAY STILL BE ON: switch it off by hand")
             self._give_up(
@@ -258,7 +262,7 @@ class Supervisor:
         self._progress.message(
             f"the {stage.name} stage {how}: it is started again, no frame is lost"
         )
-        self._telemetry.writer("supervisor").add("stage_restarts", 1)
+        self._telemetry.writer(stage.name).add("stage_restarts", 1)
         self._control.stage(stage.context.index).say(StageState.STARTING)
         stage.restart()
 
@@ -319,6 +323,7 @@ class Supervisor:
     def _set_state(self, state: LiveState) -> None:
         if self._control.state != state:
             self._control.set_state(state)
+            self._counters.set("run_state", state)
             log.info("state", extra={"state": state.name.lower()})
 
     def _show(self, stage: StageProcess) -> None:
@@ -328,6 +333,12 @@ class Supervisor:
     def _tick(self, state: str) -> None:
         self._control.beat()
         self._progress.update(state, self._telemetry)
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _SLOW_LOOK_S
+            for stage in self._stages:
+                self._telemetry.writer(stage.name).set("stage_up", stage.alive)
+            self._counters.set("disk_free_bytes", shutil.disk_usage(self._folder.path).free)
         time.sleep(_LOOK_S)
 
     def _outcome(self) -> Outcome:

@@ -88,6 +88,8 @@ class Acquisition:
     def run(self, todo: Sequence[SlotKey]) -> None:
         """Take every slot of `todo`, or as many as the orders allow."""
         self._check(self._driver.open())
+        # The first frames must not pay for the ring's page faults.
+        self._ring.prefault()
         self._say(StageState.READY)
         while self._ordered() == Command.WAIT:
             self._idle()
@@ -143,6 +145,7 @@ class Acquisition:
             event = self._driver.next_frame(self._assembler.destination)
             self._control.beat()
             for message in self._driver.messages():
+                self._counters.add("driver_messages", 1)
                 self._reporter.message(message)
             if event is None:
                 # What the driver neither delivered nor reported lost when its burst ended.

@@ -53,7 +53,8 @@ class Recording:
         # Taken from the ring and not yet freed, in the ring's order.
         self._held: deque[tuple[int, SlotKey]] = deque()
         self._open: dict[ShardKey, _Group] = {}
-        self._in_flight: deque[tuple[Pending, list[HeldSlot]]] = deque()
+        # With the time at which each was submitted.
+        self._in_flight: deque[tuple[Pending, list[HeldSlot], float]] = deque()
 
     def run(self) -> None:
         """Record until acquisition is over and the ring is empty."""
@@ -103,17 +104,18 @@ class Recording:
     def _submit(self, shard: ShardKey) -> None:
         slots = self._open.pop(shard).slots
         pending = self._writer.submit([(s.key, s.frames, s.records) for s in slots])
-        self._in_flight.append((pending, slots))
+        self._in_flight.append((pending, slots, time.monotonic()))
 
     def _retire(self, wait: bool) -> None:
         """Take note of what has been committed and free the ring up to the first slot that has not."""
         while self._in_flight:
-            pending, slots = self._in_flight[0]
+            pending, slots, submitted = self._in_flight[0]
             if wait:
                 pending.wait()
             elif not pending.done():
                 break
             self._in_flight.popleft()
+            self._counters.observe("commit_seconds", time.monotonic() - submitted)
             for slot in slots:
                 written = int((slot.records["status"] == FrameStatus.WRITTEN).sum())
                 self._counters.add("frames_written", written)
