@@ -242,13 +242,15 @@ def test_it_learns(tmp_path, fields, optics):
 
 def test_train_leaves_weights_that_fit(tmp_path):
     out = tmp_path / "sub" / "w.safetensors"
-    result = train_dl_srqpi(experiment(), out, steps=3, seed=5, settings=SMALL)
+    heard = []
+    result = train_dl_srqpi(experiment(), out, steps=3, seed=5, settings=SMALL, report=heard.append)
     assert result["weights"] == str(out)
     record = read_record(out)
     assert (record.training.seed, record.training.steps, record.training.samples) == (5, 3, 6)
     assert record.optics.z_um == 4.0
     load_network(out)
     lines = [json.loads(line) for line in out.with_suffix(".log.jsonl").read_text().splitlines()]
+    assert lines == heard
     assert lines[0]["fields"] == 3
     assert lines[-1]["kept"] is True
     assert {p.suffix for p in out.parent.iterdir()} == {".safetensors", ".jsonl"}

@@ -5,6 +5,7 @@ The two verbs find the method's own module; torch is imported when they are call
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,22 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     seed: int = 0,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train a method's network for an experiment's optics; see the method's own module.
+
+    Stopped or killed, the same call goes on where it was.
+
+    Parameters
+    ----------
+    out
+        The weights file; named after the optics, in the current folder, where None.
+    minutes, steps
+        How long: 50 minutes where neither is given. In steps, the same seed gives the same weights.
+    seed
+        Of data, initial weights and order.
+    report
+        Called with each line of the training's log.
 
     Returns
     -------
@@ -38,7 +53,7 @@ def train(
     _check(method)
     from pipeline.training.train_dl_srqpi import train_dl_srqpi  # noqa: PLC0415 - torch
 
-    return train_dl_srqpi(experiment, out, minutes=minutes, steps=steps, seed=seed)
+    return train_dl_srqpi(experiment, out, minutes=minutes, steps=steps, seed=seed, report=report)
 
 
 def evaluate(method: str, experiment: Experiment, *, weights: Path | None = None) -> dict[str, Any]:

@@ -27,15 +27,16 @@ class TrainingSettings(Strict):
     patch_px: int = Field(default=64, ge=16)
     """Edge of a patch in camera pixels."""
     batch: PositiveInt = 8
-    noise: tuple[PositiveFloat, PositiveFloat] = (0.002, 0.01)
+    noise: tuple[PositiveFloat, PositiveFloat] = (0.002, 0.02)
     """Range of the noise's standard deviation per unit of background, even in its logarithm."""
     learning_rate: PositiveFloat = 2e-3
     """At its peak; rises over the first twentieth, then falls as a cosine."""
     weight_decay: float = Field(default=1e-4, ge=0)
     average_steps: PositiveInt = 300
     """Steps over which the kept weights are averaged (exponentially)."""
-    freeze_norms_at: float = Field(default=0.7, ge=0, le=1)
-    """Share of the training after which the norms' statistics are those of inference."""
+    freeze_norms_at: float = Field(default=0.2, ge=0, le=1)
+    """Share of the training after which the norms' statistics are those of inference: statistics of
+    each batch would hide the absolute contrast, and with it the scale of the phase."""
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def train_dl_srqpi(
     seed: int = 0,
     settings: TrainingSettings | None = None,
     device: str = "auto",
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train a network for an experiment's optics.
 
@@ -50,6 +52,8 @@ def train_dl_srqpi(
         The weights file; named after the optics, in the current folder, where None.
     minutes, steps
         How long: 50 minutes where neither is given. In steps, the same seed gives the same weights.
+    report
+        Called with each line of the log.
 
     Returns
     -------
@@ -80,6 +84,7 @@ def train_dl_srqpi(
     def note(line: dict[str, Any]) -> None:
         with out.with_suffix(".log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
+        report(line)
 
     seeds = [seed * 100_000 + i for i in range(settings.fields)]
     held = [_VALIDATION_SEEDS + i for i in range(settings.validation_fields)]

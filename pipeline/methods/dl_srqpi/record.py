@@ -16,7 +16,7 @@ class NetworkRecord(Strict):
     """Enough to build the network again."""
 
     form: Literal["paper", "sub_pixel"] = "sub_pixel"
-    width: int = Field(default=40, ge=4, le=256)
+    width: int = Field(default=32, ge=4, le=256)
     """Features at the finest scale."""
     levels: int = Field(default=4, ge=1, le=6)
     """Times down and up."""
