@@ -111,8 +111,9 @@ class ReplayDriver(Driver):
         self._say_if_late(-wait_s)
         if frame.pixels is None:
             return Lost((frame.key,), MissingReason.SOURCE)
+        popped = time.monotonic()
         np.copyto(destination(frame.key), frame.pixels, casting="no")
-        return self._arrived(frame)
+        return self._arrived(frame, popped)
 
     def stop_burst(self) -> None:
         """End the burst after the slot that has begun."""
@@ -134,13 +135,17 @@ class ReplayDriver(Driver):
         said, self._messages = self._messages, []
         return said
 
-    def _arrived(self, frame: _Frame) -> Arrived:
+    def _arrived(self, frame: _Frame, popped: float) -> Arrived:
         about = frame.about
         return Arrived(
             key=frame.key,
             image_number=about.image_number,
-            time_utc=time.time() if math.isnan(about.time_utc) else about.time_utc,
-            time_monotonic=time.monotonic(),
+            time_utc=(
+                time.time() - (time.monotonic() - popped)
+                if math.isnan(about.time_utc)
+                else about.time_utc
+            ),
+            time_monotonic=popped,
             focus_um=(
                 self._plan.foci_um[frame.key.focus]
                 if math.isnan(about.focus_um)

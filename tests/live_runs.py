@@ -129,7 +129,8 @@ def contents(out: Path):
     raw, phase = {}, {}
     for t, p in np.argwhere(reader.committed()):
         frames, records = reader.raw(key := _key(t, p))
-        labels = records[["image_number", "led", "focus_um", "status", "reason"]]
+        # Not the camera's own frame number: it begins again whenever the camera is opened.
+        labels = records[["led", "focus_um", "status", "reason"]]
         raw[key] = (frames.tobytes(), labels.tobytes())
         if reader.is_reconstructed(key):
             phase[key] = tuple(

@@ -19,7 +19,14 @@ from pipeline.frames import (
 )
 from pipeline.stages.assembly import SlotAssembler
 
-PLAN = Plan(3, (Position("a"), Position("b")), tuple(PlannedChannel(n, 1, 1) for n in "xy"), (0.0, 1.0), (2, 3), 16)
+PLAN = Plan(
+    3,
+    (Position("a"), Position("b")),
+    tuple(PlannedChannel(n, 1, 1) for n in "xy"),
+    (0.0, 1.0),
+    (2, 3),
+    16,
+)
 
 
 class MemorySlot:
@@ -75,7 +82,9 @@ def test_every_frame_is_written_in_its_place_or_missing_with_a_reason(lost, repo
             row, pixels = slot.records[PLAN.index(key)], slot.frames[PLAN.index(key)]
             if key in lost:
                 assert row["status"] == FrameStatus.MISSING
-                assert row["reason"] == (MissingReason.OVERFLOW if reported else MissingReason.DROPPED)
+                assert row["reason"] == (
+                    MissingReason.OVERFLOW if reported else MissingReason.DROPPED
+                )
                 assert (pixels == 0).all()
             else:
                 assert row["status"] == FrameStatus.WRITTEN

@@ -34,7 +34,14 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
         for channel, array in getattr(saved, name).items():
             np.testing.assert_array_equal(getattr(loaded, name)[channel], array)
     np.testing.assert_array_equal(loaded.bad_pixels, saved.bad_pixels)
-    for name in ("gain_e_per_count", "pixel_um", "led_orientation", "z_scale", "z_scale_sigma", "source"):
+    for name in (
+        "gain_e_per_count",
+        "pixel_um",
+        "led_orientation",
+        "z_scale",
+        "z_scale_sigma",
+        "source",
+    ):
         assert getattr(loaded, name) == getattr(saved, name)
 
 

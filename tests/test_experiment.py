@@ -32,7 +32,10 @@ def refusal(data):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"optics": {"numerical_apperture": 1}}, ["optics", "numerical_apperture", "numerical_aperture"]),
+        (
+            {"optics": {"numerical_apperture": 1}},
+            ["optics", "numerical_apperture", "numerical_aperture"],
+        ),
         ({"sequense": {}}, ["sequense", "sequence"]),
         ({"optics": {"numerical_aperture": 1.2}}, ["1.2", "refractive_index"]),
         ({"optics": {"wavelength_um": 550}}, ["optics.wavelength_um"]),
@@ -91,7 +94,15 @@ def test_half_circles_share_no_led_and_leave_the_axis_to_neither(demo_data):
 def test_a_spiral_starts_in_the_centre_and_visits_every_led_once(demo_data):
     demo_data["illumination"] = HALVES
     grid = parse_experiment(demo_data).illumination.array.grid()
-    assert [tuple(p) for p in grid[:7]] == [(0, 0), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)]
+    assert [tuple(p) for p in grid[:7]] == [
+        (0, 0),
+        (1, 0),
+        (1, 1),
+        (0, 1),
+        (-1, 1),
+        (-1, 0),
+        (-1, -1),
+    ]
     assert len({tuple(p) for p in grid}) == 225
     assert abs(grid).max() == 7
 
@@ -193,7 +204,9 @@ def test_what_useq_can_say_and_we_can_not_is_refused(demo_data, changes, words):
     slot_order=st.sampled_from(["tp", "pt"]),
     frame_order=st.sampled_from(["cz", "zc"]),
 )
-def test_a_plan_names_every_frame_once_and_gives_each_its_own_place(t, p, c, z, slot_order, frame_order):
+def test_a_plan_names_every_frame_once_and_gives_each_its_own_place(
+    t, p, c, z, slot_order, frame_order
+):
     plan = Plan(
         t,
         tuple(Position(str(i)) for i in range(p)),
@@ -208,7 +221,9 @@ def test_a_plan_names_every_frame_once_and_gives_each_its_own_place(t, p, c, z, 
     assert [plan.slot_index(s) for s in slots] == list(range(plan.slots))
     keys = [k for s in slots for k in plan.frame_keys(s)]
     assert len(set(keys)) == len(keys) == plan.frames
-    assert sorted(plan.index(k) for k in plan.frame_keys(slots[0])) == list(range(plan.frames_per_slot))
+    assert sorted(plan.index(k) for k in plan.frame_keys(slots[0])) == list(
+        range(plan.frames_per_slot)
+    )
 
 
 def test_the_ground_floor_does_not_import_torch():

@@ -54,7 +54,9 @@ class LedArray(Strict):
     def sines(self) -> NDArray[np.float64]:
         """``[N, 2]`` direction sines (x, y) of each LED's light at the specimen: its NA as a vector."""
         xy = self.positions_mm()
-        sines: NDArray[np.float64] = xy / np.sqrt((xy**2).sum(1, keepdims=True) + self.distance_mm**2)
+        sines: NDArray[np.float64] = xy / np.sqrt(
+            (xy**2).sum(1, keepdims=True) + self.distance_mm**2
+        )
         return sines
 
 

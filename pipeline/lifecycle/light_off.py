@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 
 from drivers.registry import open_driver
-
 from pipeline.experiment import Experiment
 
 log = logging.getLogger("livephase")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.experiment import Experiment
 from pipeline.frames import SlotKey
-from pipeline.lifecycle.spread import slots_where
+from pipeline.lifecycle.spread import spread_slots
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder
 
@@ -124,7 +124,7 @@ def _sessions(report: dict[str, Any]) -> str:
 
 
 def _phase_picture(experiment: Experiment, reader: RunReader) -> str:
-    chosen = slots_where(reader.reconstructed(), most=_PICTURES)
+    chosen = spread_slots(reader.reconstructed(), most=_PICTURES)
     if not chosen:
         return ""
     images = [reader.phase(key)[0] for key in chosen]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from drivers.registry import open_driver
 
+from drivers.registry import open_driver
 from pipeline.calibration import Calibration
 from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import Experiment, load_experiment

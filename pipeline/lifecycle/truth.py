@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from drivers.simulator import SimulatedInstrument
 from numpy.typing import NDArray
 
+from drivers.simulator import SimulatedInstrument
 from pipeline.experiment import Experiment
-from pipeline.lifecycle.spread import slots_where
+from pipeline.lifecycle.spread import spread_slots
 from pipeline.quality import align_piston, psnr_db, rmse_rad, ssim
 from pipeline.store.image_writer import write_images
-from pipeline.store.reader import RunReader
+from pipeline.store.reader import RunReader, slots_where
 from pipeline.store.run_folder import RunFolder
 
 # Computing the truth of a slot takes as long as simulating it; a dozen say how good a run is.
@@ -45,7 +45,7 @@ def quality_against_truth(experiment: Experiment, reader: RunReader) -> dict[str
     Where there are more than a dozen images, a dozen of them, evenly spread, are compared.
     """
     instrument = SimulatedInstrument(experiment)
-    chosen = slots_where(reader.reconstructed(), most=_MOST_COMPARED)
+    chosen = spread_slots(reader.reconstructed(), most=_MOST_COMPARED)
     scores = []
     for key in chosen:
         truth, _ = instrument.truth(*key)

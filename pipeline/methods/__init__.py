@@ -1,0 +1,1 @@
+"""Reconstruction methods behind one small contract, found through entry points."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-from drivers.registry import open_driver
 from numpy.typing import NDArray
 
 from drivers.driver import Arrived, CameraInfo, Driver
+from drivers.registry import open_driver
 from pipeline.control import Command, Control, StageControl, StageState
 from pipeline.errors import DriverError
 from pipeline.experiment import Experiment

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 from enum import IntEnum
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -203,12 +202,7 @@ class LedgerWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
