@@ -31,6 +31,7 @@ class Estimate:
     """What a run will need, before it starts. Bytes are upper bounds: compression is not counted on."""
 
     frames: int
+    method: str
     timepoints: int
     positions: int
     raw_bytes: int
@@ -50,6 +51,7 @@ class Estimate:
         """For a person."""
         lines = [
             f"frames:    {self.frames} ({self.timepoints} timepoints, {self.positions} positions)",
+            f"method:    {self.method}",
             f"duration:  {timedelta(seconds=round(self.duration_s))} at {self.frame_rate_hz:.3g} frames/s",
             f"raw:       up to {self.raw_bytes / 1e9:.3g} GB",
             f"phase:     up to {self.phase_bytes / 1e9:.3g} GB",
@@ -174,6 +176,7 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
     free = shutil.disk_usage(_existing_parent(out)).free
     return Estimate(
         frames=plan.frames,
+        method=_described(experiment, measurement),
         timepoints=plan.timepoints,
         positions=len(plan.positions),
         raw_bytes=plan.slots * plan.slot_bytes,
@@ -184,6 +187,19 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
         ring_bytes=ring_bytes,
         disk_free_bytes=free,
         warnings=tuple(warnings),
+    )
+
+
+def _described(experiment: Experiment, measurement: Measurement | None) -> str:
+    """What is reconstructed from what, in a line."""
+    if measurement is None:
+        return "none: frames are recorded only"
+    plan = experiment.plan()
+    y, x = (n * measurement.upsampling for n in plan.frame_shape)
+    return (
+        f"{experiment.reconstruction.method}, {len(measurement.frames)} of {plan.frames_per_slot} "
+        f"frames a timepoint to {' and '.join(measurement.outputs)} of {y} x {x} pixels, "
+        f"{experiment.pixel_um / measurement.upsampling:.3g} µm each"
     )
 
 

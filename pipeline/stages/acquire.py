@@ -142,7 +142,12 @@ class Acquisition:
             if not stopping and self._ordered() != Command.RUN:
                 self._driver.stop_burst()
                 stopping = True
-            event = self._driver.next_frame(self._assembler.destination)
+            try:
+                event = self._driver.next_frame(self._assembler.destination)
+            except DriverError:
+                # What was complete is in the ring; the torn slot is taken again on resume.
+                self._assembler.discard()
+                raise
             self._control.beat()
             for message in self._driver.messages():
                 self._counters.add("driver_messages", 1)

@@ -60,11 +60,6 @@ class SlotAssembler:
         self._key: SlotKey | None = None
         self._expected: deque[SlotKey] = deque()
 
-    @property
-    def open_key(self) -> SlotKey | None:
-        """The slot now being filled, None between slots."""
-        return self._key
-
     def expect(self, slots: Iterable[SlotKey]) -> None:
         """The slots of the burst that begins, in order. None may be open."""
         self._expected = deque(slots)

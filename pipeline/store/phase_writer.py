@@ -20,7 +20,7 @@ from pipeline.store.layout import array_path, open_layout
 from pipeline.store.ledger import PHASE_RECORD, LedgerKind, LedgerReader, LedgerWriter
 from pipeline.store.pyramid import levels_crc, pyramid
 from pipeline.store.run_folder import RunFolder
-from pipeline.store.slot_checksums import SlotChecksums, in_plan
+from pipeline.store.slot_checksums import SlotChecksums
 
 # Fields of a phase record that say how far to trust it.
 _QUALITY = ("residual", "valid_share", "uncalibrated", "seconds", "latency_s")
@@ -104,7 +104,7 @@ class PhaseWriter:
         expected = self.layout.level_shape(0)[1:]
         if images.shape != expected or images.dtype != np.float32:
             raise ValueError(f"{key} is {images.dtype} {images.shape}, not float32 {expected}")
-        if not in_plan(self.plan, key):
+        if not self.plan.has(key):
             raise ValueError(f"{key} is outside the plan")
         levels = pyramid(images, len(self.layout.level_shapes))
         futures = []

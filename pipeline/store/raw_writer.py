@@ -28,7 +28,7 @@ from pipeline.store.layout import (
 )
 from pipeline.store.ledger import LedgerKind, LedgerWriter
 from pipeline.store.run_folder import RunFolder
-from pipeline.store.slot_checksums import SlotChecksums, in_plan
+from pipeline.store.slot_checksums import SlotChecksums
 
 # One slot: its key, its frames ``[K, Y, X]`` and their records ``[K]`` of `FRAME_RECORD`.
 RawSlot = tuple[SlotKey, NDArray[np.unsignedinteger], NDArray[np.void]]
@@ -305,7 +305,7 @@ class RawWriter:
             raise ValueError("a group needs at least one slot")
         shards = set()
         for key, frames, records in group:
-            if not in_plan(self.plan, key):
+            if not self.plan.has(key):
                 raise ValueError(f"{key} is outside the plan")
             if frames.shape != self.plan.slot_shape or frames.dtype != self.plan.dtype:
                 raise ValueError(

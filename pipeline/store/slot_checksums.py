@@ -8,11 +8,6 @@ from numpy.typing import NDArray
 from pipeline.frames import Plan, SlotKey
 
 
-def in_plan(plan: Plan, key: SlotKey) -> bool:
-    """Whether a slot is one of the plan's."""
-    return 0 <= key.timepoint < plan.timepoints and 0 <= key.position < len(plan.positions)
-
-
 class SlotChecksums:
     """The raw ledger as a writer needs it.
 
