@@ -338,6 +338,7 @@ def slots_for(
     *,
     seconds: float = 10.0,
     at_least: int = 2,
+    multiple_of: int = 1,
 ) -> int:
     """How many slots a ring should have.
 
@@ -353,6 +354,9 @@ def slots_for(
         How long the recorder may be away. Where the budget allows less, so does the result.
     at_least
         What the recorder holds at once (its shard in the making), plus one to write in.
+    multiple_of
+        Slots that are written to the disk together: a whole number of such groups lies in the ring side by
+        side, where a group around its end would have to be copied. Where the budget allows.
 
     Raises
     ------
@@ -360,6 +364,7 @@ def slots_for(
         If not even `at_least` slots fit into the budget.
     """
     wanted = max(at_least, min(plan.slots, math.ceil(seconds / max(slot_s, 1e-6))))
+    wanted += -wanted % multiple_of
     one = _Layout.of(1, plan.slot_shape, np.dtype(plan.dtype))
     fit = int((budget_bytes - PAGE) // (one.size - PAGE))
     if fit < at_least:
@@ -369,7 +374,8 @@ def slots_for(
             f"{plan.slot_bytes / 1e6:.1f} MB in flight need {need / 1e9:.2f}",
             f"set output.ring_gb to {need / 1e9 + 0.01:.2f} or more",
         )
-    return min(wanted, fit)
+    whole = fit - fit % multiple_of
+    return min(wanted, whole if whole >= at_least else fit)
 
 
 class _Layout(NamedTuple):

@@ -629,6 +629,10 @@ def test_the_ring_is_sized_by_time_and_budget():
     assert slots_for(plan, slot_s=0.001, budget_bytes=1e9) == int((1e9 - 4096) // (6291456 + 4096))
     assert slots_for(plan, slot_s=60, budget_bytes=4e9, at_least=5) == 5
     assert slots_for(small_plan(timepoints=7), slot_s=0.1, budget_bytes=4e9) == 7
+    # Whole groups, more than wanted rather than fewer; fewer where the budget says so.
+    assert slots_for(plan, slot_s=0.1, budget_bytes=4e9, multiple_of=30) == 120
+    assert slots_for(plan, slot_s=0.1, budget_bytes=0.7e9, multiple_of=30) == 90
+    assert slots_for(plan, slot_s=0.1, budget_bytes=0.7e9, at_least=92, multiple_of=30) == 111
     with pytest.raises(ExperimentError, match=r"`output.ring_gb` is 0.01.*set output.ring_gb"):
         slots_for(plan, slot_s=0.1, budget_bytes=1e7)
 

@@ -132,6 +132,7 @@ def ring_slots(experiment: Experiment, per_shard: int) -> int:
         slot_s=slot_s,
         budget_bytes=int(experiment.output.ring_gb * 1e9),
         at_least=at_least,
+        multiple_of=per_shard * interleaved,
     )
     return min(slots, max(plan.slots, 2))
 
