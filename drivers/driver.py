@@ -75,6 +75,9 @@ class Lost:
 class Driver(ABC):
     """One microscope: camera, light and focus together."""
 
+    def preflight(self) -> None:  # noqa: B027 - a driver with nothing to look at needs none
+        """Refuse what can be seen to be wrong without touching the hardware. Raises `LivephaseError`."""
+
     @abstractmethod
     def open(self) -> CameraInfo:
         """Connect; no light, nothing moves. Raises `DriverError`."""

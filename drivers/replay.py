@@ -68,6 +68,10 @@ class ReplayDriver(Driver):
         self._late_said = False
         self._messages: list[str] = []
 
+    def preflight(self) -> None:
+        """Refuse a recording that is not there or does not fit the experiment."""
+        open_recording(self._microscope.source, self._experiment).close()
+
     def open(self) -> CameraInfo:
         """Open the recording and match it to the experiment."""
         if self._recording is None:

@@ -132,7 +132,10 @@ def reconstruct(
 ) -> None:
     """Reconstruct what is already recorded, with the same methods. Run again: what is done is skipped."""
     from pipeline.experiment import load_experiment
+    from pipeline.lifecycle.progress import counting
+    from pipeline.lifecycle.report import report_text
     from pipeline.reprocess import reconstruct as reprocess
+    from pipeline.store.run_folder import RunState
 
     result = reprocess(
         source,
@@ -142,8 +145,9 @@ def reconstruct(
         executor=executor,
         scheduler=scheduler,
         workers=workers,
+        on_progress=counting(),
     )
-    _print(result, as_json, "\n".join(f"{k}: {v}" for k, v in result.items()))
+    _print(result, as_json, report_text(out, RunState(result["state"]), result))
 
 
 @app.command()

@@ -37,6 +37,8 @@ def log_to(path: Path, process: str) -> logging.Handler:
     Every process opens the file for itself: a line is one small append, which
     the processes' lines don't tear.
     """
+    # A log that can't be written (a full disk) must not spill tracebacks over the terminal.
+    logging.raiseExceptions = False
     handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(JsonLines(process))
     logger = logging.getLogger("livephase")

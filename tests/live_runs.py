@@ -130,8 +130,8 @@ def contents(out: Path):
     for t, p in np.argwhere(reader.committed()):
         frames, records = reader.raw(key := _key(t, p))
         # Not the camera's own frame number: it begins again whenever the camera is opened.
-        labels = records[["led", "focus_um", "status", "reason"]]
-        raw[key] = (frames.tobytes(), labels.tobytes())
+        labels = [records[name].tobytes() for name in ("led", "focus_um", "status", "reason")]
+        raw[key] = (frames.tobytes(), *labels)
         if reader.is_reconstructed(key):
             phase[key] = tuple(
                 reader.phase(key, level).tobytes() for level in range(reader.phase_levels())

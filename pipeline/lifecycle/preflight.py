@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from drivers.registry import open_driver
 from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError, RunFolderError
 from pipeline.experiment import Experiment
@@ -147,6 +148,7 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
     """
     plan = experiment.plan()
     measurement = chosen_measurement(experiment)
+    open_driver(experiment).preflight()
     warnings: list[str] = []
     period = frame_period_s(experiment)
     slot_s = plan.frames_per_slot * period

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -147,6 +149,23 @@ def progress_display(
     """The display that fits where stderr goes."""
     figures = _Figures(plan, todo_frames, already_reconstructed, reconstructs)
     return TerminalProgress(figures) if sys.stderr.isatty() else PlainProgress(figures)
+
+
+def counting() -> Callable[[str, int, int], None]:
+    """A callback ``(what, done, all)`` that prints a line on stderr every few seconds, and the last."""
+    lock = threading.Lock()
+    shown: dict[str, float] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        # Several units report from several threads.
+        with lock:
+            now = time.monotonic()
+            if done < total and now < shown.get(what, 0.0):
+                return
+            shown[what] = now + _PLAIN_S
+            print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
+
+    return show
 
 
 def _clock(seconds: float) -> str:

@@ -31,9 +31,10 @@ from pipeline.lifecycle.progress import ProgressDisplay, progress_display
 from pipeline.lifecycle.report import report_text, write_report
 from pipeline.lifecycle.sessions import begin_session, close_session, reclaim
 from pipeline.lifecycle.signals import stop_signals
-from pipeline.lifecycle.supervisor import SharedNames, Supervisor
+from pipeline.lifecycle.supervisor import Outcome, SharedNames, Supervisor
 from pipeline.log import log_to, stop_logging
 from pipeline.stages.stage_lock import wait_for_stages
+from pipeline.store.failures import write_failure
 from pipeline.store.frame_table import export_frame_table, trim_time_axis
 from pipeline.store.layout import (
     create_phase,
@@ -230,6 +231,18 @@ def _session(
         outcome = supervisor.run(
             on_telemetry=lambda telemetry: _serve(experiment, telemetry, serving, progress)
         )
+    try:
+        report = _close(folder, experiment, outcome, write_truth)
+    except (LivephaseError, OSError) as error:
+        # A full disk ends the run and then refuses the bookkeeping too: the first reason is the one to tell.
+        raise outcome.error or write_failure(folder.path, error) from error
+    return RunResult(folder.path, outcome.state, report, outcome.error)
+
+
+def _close(
+    folder: RunFolder, experiment: Experiment, outcome: Outcome, write_truth: bool
+) -> dict[str, Any]:
+    """Put the folder in order after a session; the report."""
     close_session(folder, outcome)
     trim_time_axis(folder)
     if write_truth:
@@ -239,8 +252,7 @@ def _session(
     # The state comes after everything that it vouches for.
     folder.update(outcome.state)
     export_frame_table(folder)
-    report = write_report(folder, experiment)
-    return RunResult(folder.path, outcome.state, report, outcome.error)
+    return write_report(folder, experiment)
 
 
 def _serve(

@@ -8,6 +8,7 @@ can hold up acquisition: the ring is only ever read.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -174,7 +175,10 @@ def reconstruct(context: StageContext, reporter: StageReporter) -> None:
         watch_parent()
         experiment = context.experiment
         worker = context.index - RECONSTRUCT
-        reconstructor = SlotReconstructor(experiment, context.calibration())
+        # One core is left to acquisition and storage: a reconstructor that spins on all of them slows
+        # itself down too.
+        threads = max(1, (os.cpu_count() or 1) - 1)
+        reconstructor = SlotReconstructor(experiment, context.calibration(), threads=threads)
         ring = stack.enter_context(Ring.attach(context.ring))
         control = stack.enter_context(Control.attach(context.control))
         telemetry = stack.enter_context(Telemetry.attach(context.telemetry))
