@@ -35,9 +35,8 @@ def leftovers(monkeypatch):
 
 
 def test_an_unknown_bench_is_refused_and_the_nearest_named(tmp_path):
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(ExperimentError, match="did you mean 'stream'"):
         run_bench("straem", tmp_path)
-    assert "'stream'" in error.value.fix
 
 
 def test_stream_measures_all_three_and_leaves_nothing(tmp_path, leftovers):
@@ -52,7 +51,7 @@ def test_stream_measures_all_three_and_leaves_nothing(tmp_path, leftovers):
     assert result["mb_per_s"] >= 0
     assert result["cpu_ms_per_mb"] > 0
     seen = result["handoff"]
-    assert 2 <= seen["slots_seen"] <= seen["slots"] == 30
+    assert 0 <= seen["slots_passed_over"] < seen["slots"] == 30
     assert seen["missing"] == 0
     assert 0 < result["handoff_ms"]["p50"] <= result["handoff_ms"]["p99"] <= seen["max_ms"]
     assert result["handoff_ms"]["p50"] < seen["copied_ms"]["p50"]

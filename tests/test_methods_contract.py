@@ -23,8 +23,8 @@ torch.set_num_threads(1)
 
 EXAMPLES = Path(__file__).parents[1] / "deploy" / "experiments"
 OURS = {
-    "led_array_dpc": ("dpc", (0, 1, 2, 3), ("phase", "absorption")),
-    "tunable_lens_tie": ("tie", (0, 1, 2, 3, 4, 5, 6), ("phase",)),
+    "first_experiment": ("dpc", (0, 1, 2, 3), ("phase", "absorption")),
+    "tunable_lens_useq": ("tie", (0, 1, 2, 3, 4, 5, 6), ("phase",)),
     "bloodsmear_blue_dpc": ("dpc", (0, 1, 2, 3), ("phase", "absorption")),
 }
 
@@ -84,7 +84,7 @@ def test_a_third_partys_method_is_found_where_it_is_installed(site):
     assert "acme_phase" not in sys.modules
     method = find_method("brightest")
     assert isinstance(method, Method)
-    assert method.measurement(example("led_array_dpc")).frames == (0,)
+    assert method.measurement(example("first_experiment")).frames == (0,)
 
 
 def test_an_unknown_method_names_the_nearest(site):

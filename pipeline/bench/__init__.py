@@ -33,4 +33,6 @@ def run_bench(name: str, folder: Path) -> dict[str, Any]:
         from pipeline.bench.stream import bench_stream  # noqa: PLC0415
 
         return bench_stream(folder)
-    raise ExperimentError(f"there is no bench '{name}'", nearest(name, _NAMES))
+    raise ExperimentError(
+        f"there is no bench '{name}' ({nearest(name, _NAMES)})", f"give {' or '.join(_NAMES)}"
+    )

@@ -134,16 +134,21 @@ def _phase_picture(experiment: Experiment, reader: RunReader) -> str:
         for q in (0.005, 0.998)
     )
     low = min(low, 0.0)
-    figure = Figure(figsize=(3.3 * (len(chosen) + 1) + 0.7, 3.7), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(chosen) + 1))
-    raw, _ = reader.raw(chosen[0])
-    axes[0].imshow(raw[0], cmap="gray")
-    axes[0].set_title(f"camera frame, {_when(experiment, chosen[0])}")
-    for axis, key, image in zip(axes[1:], chosen, images, strict=True):
-        shown = axis.imshow(_reduced(image), cmap="magma", vmin=low, vmax=high)
+    columns = len(chosen) + 1
+    figure = Figure(figsize=(3.1 * columns + 0.7, 6.6), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False)
+    frame = reader.raw(chosen[0])[0][0]
+    # The whole field above, its middle below: a cell is a few dozen pixels of a large field.
+    for row, part in zip(axes, (_whole, _middle), strict=True):
+        row[0].imshow(part(frame), cmap="gray")
+        for axis, image in zip(row[1:], images, strict=True):
+            shown = axis.imshow(_reduced(part(image)), cmap="magma", vmin=low, vmax=high)
+    axes[0, 0].set_title(f"camera frame, {_when(experiment, chosen[0])}")
+    for axis, key in zip(axes[0, 1:], chosen, strict=True):
         axis.set_title(f"phase, {_when(experiment, key)}")
-    figure.colorbar(shown, ax=axes[-1], label="phase / rad", shrink=0.85)
-    for axis in axes:
+    axes[1, 0].set_title("the middle, enlarged", fontsize="medium")
+    figure.colorbar(shown, ax=axes[:, -1], label="phase / rad", shrink=0.6)
+    for axis in axes.flat:
         axis.set_axis_off()
     return _embedded(figure, "a camera frame and phase images over time")
 
@@ -169,6 +174,16 @@ def _when(experiment: Experiment, key: SlotKey) -> str:
         else ""
     )
     return f"timepoint {key.timepoint + 1}{place}"
+
+
+def _whole(image: NDArray[Any]) -> NDArray[Any]:
+    return image
+
+
+def _middle(image: NDArray[Any]) -> NDArray[Any]:
+    """The middle quarter of the field along each axis."""
+    y, x = (n * 3 // 8 for n in image.shape)
+    return image[y : image.shape[0] - y, x : image.shape[1] - x]
 
 
 def _reduced(image: NDArray[np.float32], most: int = 700) -> NDArray[np.float32]:
