@@ -21,7 +21,7 @@ from pipeline.training import evaluate, train
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.data import Fields, image_specimen, make_fields
 from pipeline.training.evaluate_dl_srqpi import evaluate_dl_srqpi, mean_scores, score
-from pipeline.training.loss import phase_loss
+from pipeline.training.loss import sharp_loss, square_loss
 from pipeline.training.patches import add_noise, draw_batch
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.train_dl_srqpi import train_dl_srqpi, training_optics, weights_name
@@ -135,11 +135,23 @@ def test_patches_keep_frame_and_phase_together():
     assert len(turned) > 8
 
 
-def test_loss_is_zero_for_the_truth_and_sees_edges():
+def test_losses_are_zero_for_the_truth():
     truth = torch.rand(1, 1, 8, 8)
-    assert phase_loss(truth, truth) == 0
+    assert sharp_loss(truth, truth) == 0
+    assert square_loss(truth, truth) == 0
     checker = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1
-    assert phase_loss(truth + 0.1 * checker, truth) > phase_loss(truth + 0.1, truth)
+    assert sharp_loss(truth + 0.1 * checker, truth) > sharp_loss(truth + 0.1, truth)
+
+
+def test_squares_keep_the_mass_where_absolute_errors_lose_it():
+    """Of a pixel that is 1 rad in one case of four, and 0 else, with nothing to tell which."""
+    truth = torch.tensor([1.0, 0, 0, 0]).reshape(4, 1, 1, 1).expand(4, 1, 8, 8)
+    guesses = torch.linspace(0, 1, 101)
+    best = [
+        float(guesses[int(torch.stack([f(truth * 0 + g, truth) for g in guesses]).argmin())])
+        for f in (square_loss, sharp_loss)
+    ]
+    assert best == [pytest.approx(0.25), pytest.approx(0.0)]
 
 
 # Trainer

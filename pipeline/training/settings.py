@@ -37,6 +37,8 @@ class TrainingSettings(Strict):
     freeze_norms_at: float = Field(default=0.2, ge=0, le=1)
     """Share of the training after which the norms' statistics are those of inference: statistics of
     each batch would hide the absolute contrast, and with it the scale of the phase."""
+    squares_from: float = Field(default=0.5, ge=0, le=1)
+    """Share of the training after which the loss is the mean square error; see `training.loss`."""
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:

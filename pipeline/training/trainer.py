@@ -24,7 +24,7 @@ from pipeline.methods.dl_srqpi.networks import (
 from pipeline.methods.dl_srqpi.record import OpticsRecord
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.data import Fields
-from pipeline.training.loss import phase_loss
+from pipeline.training.loss import sharp_loss, square_loss
 from pipeline.training.patches import draw_batch
 from pipeline.training.settings import TrainingSettings
 
@@ -170,7 +170,8 @@ class Trainer:
         fast = computes_bf16() if self._device.type == "cpu" else torch.cuda.is_bf16_supported()
         with torch.autocast(self._device.type, torch.bfloat16, enabled=fast):
             phase = self._network(inputs)
-        loss: torch.Tensor = phase_loss(phase.float(), truth)
+        loss_of = sharp_loss if progress < self._settings.squares_from else square_loss
+        loss: torch.Tensor = loss_of(phase.float(), truth)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MethodError(
