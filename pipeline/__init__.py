@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pipeline.experiment import Experiment, load_experiment, parse_experiment
     from pipeline.lifecycle.demo import run_demo
+    from pipeline.lifecycle.remote import newest_phase
     from pipeline.lifecycle.run import run_experiment
     from pipeline.lifecycle.simulate import simulate
     from pipeline.reprocess import reconstruct
@@ -26,6 +27,7 @@ _PLACES = {
     "RunReader": "pipeline.store.reader",
     "evaluate": "pipeline.training",
     "load_experiment": "pipeline.experiment",
+    "newest_phase": "pipeline.lifecycle.remote",
     "parse_experiment": "pipeline.experiment",
     "reconstruct": "pipeline.reprocess",
     "run_demo": "pipeline.lifecycle.demo",
@@ -41,6 +43,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load_experiment",
+    "newest_phase",
     "parse_experiment",
     "reconstruct",
     "run_demo",

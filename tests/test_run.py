@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from live_runs import LiveRun, contents, livephase, report, write_experiment
 
+import pipeline
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.store.verify import verify
@@ -153,6 +154,10 @@ def test_pause_turns_the_light_off_holds_the_clock_and_stores_what_there_is(
         deadline = time.monotonic() + 10
         while json.loads(livephase("status", out, "--json")[1])["state"] != "paused":
             assert time.monotonic() < deadline
+        newest = pipeline.newest_phase(out)
+        assert newest is not None
+        assert newest.image.shape == (64, 64)
+        assert pipeline.newest_phase(out, after=newest.time_ns) is None
         time.sleep(0.5)
         paused_at = run.committed()
         assert json.loads(livephase("status", out, "--json")[1])["frames_acquired"] == 2 * paused_at

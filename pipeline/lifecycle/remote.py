@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.control import Control, Request
 from pipeline.errors import RunFolderError, StoreError
 from pipeline.lifecycle.sessions import read_sessions
+from pipeline.mailbox import Mailbox, Result
 from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.telemetry import Telemetry
 
@@ -44,6 +45,26 @@ def run_status(run: Path) -> dict[str, Any]:
     except StoreError:
         pass  # between the lock and the first shared memory, or just over
     return status
+
+
+def newest_phase(run: Path | str, after: int = 0) -> Result | None:
+    """The newest phase image of a run that is going on, as it is seen live; None where there is none newer.
+
+    For previews and notebooks: results in between may be passed over, all of them are in the store.
+
+    Parameters
+    ----------
+    after
+        `Result.time_ns` of the one that is there already.
+    """
+    folder = RunFolder(Path(run))
+    if folder.state() is not RunState.RUNNING:
+        return None
+    try:
+        with Mailbox.attach(read_sessions(folder)[-1].shared_memory["mailbox"]) as mailbox:
+            return mailbox.newest(after)
+    except StoreError:
+        return None  # just starting or ending
 
 
 def ask(run: Path, request: str) -> str:

@@ -39,6 +39,8 @@ log = logging.getLogger("livephase")
 _LOOK_S = 0.02
 # What only metrics show: who is alive, how much disk is left.
 _SLOW_LOOK_S = 1.0
+# Longer than a sick disk's fsync or one reconstruction takes.
+_STILL_S = 60.0
 # A stage that dies this often without getting anything done between two deaths will not get better by itself.
 _MOST_FRUITLESS_RESTARTS = 5
 # Loading torch, weights and transfer functions on a slow, cold disk.
@@ -114,7 +116,9 @@ class Supervisor:
         self._error: LivephaseError | None = None
         self._aborting = False
         self._stopping = False
-        self._progress_at_death: dict[str, tuple[int, int]] = {}
+        # What was done at each stage's last death, and how many deaths there were since without any more.
+        self._deaths: dict[str, tuple[tuple[int, int], int]] = {}
+        self._still: set[str] = set()
         self._look_again = 0.0
 
     def run(self, on_telemetry: Callable[[Telemetry], None]) -> Outcome:
@@ -233,10 +237,8 @@ class Supervisor:
         )
         log.error("stage died", extra={"stage": stage.name, "how": how})
         if stage.context.index == ACQUIRE:
-            if turn_light_off(self._experiment):
-                self._counters.set("light_on", 0)
-            else:
-                self._progress.message("THE LIGHT MAY STILL BE ON: switch it off by hand")
+            if self._telemetry.value("light_on"):
+                self._turn_light_off()
             self._give_up(
                 stage,
                 stage.failure
@@ -246,8 +248,9 @@ class Supervisor:
                 ),
             )
             return
-        fruitless = stage.restarts if self._progress_at_death.get(stage.name) == done else 0
-        self._progress_at_death[stage.name] = done
+        before, fruitless = self._deaths.get(stage.name, ((-1, -1), 0))
+        fruitless = fruitless + 1 if before == done else 0
+        self._deaths[stage.name] = done, fruitless
         hopeless = stage.failure is not None and (stage.exit_code or 0) > 1
         if hopeless or fruitless >= _MOST_FRUITLESS_RESTARTS:
             self._give_up(
@@ -265,6 +268,12 @@ class Supervisor:
         self._telemetry.writer(stage.name).add("stage_restarts", 1)
         self._control.stage(stage.context.index).say(StageState.STARTING)
         stage.restart()
+
+    def _turn_light_off(self) -> None:
+        if turn_light_off(self._experiment):
+            self._counters.set("light_on", 0)
+        else:
+            self._progress.message("THE LIGHT MAY STILL BE ON: switch it off by hand")
 
     def _give_up(self, stage: StageProcess, error: LivephaseError) -> None:
         self._error = self._error or error
@@ -338,8 +347,20 @@ class Supervisor:
             self._look_again = now + _SLOW_LOOK_S
             for stage in self._stages:
                 self._telemetry.writer(stage.name).set("stage_up", stage.alive)
+                self._say_if_still(stage)
             self._counters.set("disk_free_bytes", shutil.disk_usage(self._folder.path).free)
         time.sleep(_LOOK_S)
+
+    def _say_if_still(self, stage: StageProcess) -> None:
+        """Say once that a stage shows no sign of life: a driver or a disk may hang for good."""
+        age_s = self._control.report(stage.context.index).heartbeat_age_s
+        if not stage.alive or not _STILL_S < age_s < float("inf"):
+            self._still.discard(stage.name)
+        elif stage.name not in self._still:
+            self._still.add(stage.name)
+            text = f"the {stage.name} stage has shown no sign of life for {age_s:.0f} s"
+            log.error(text)
+            self._progress.message(text)
 
     def _outcome(self) -> Outcome:
         if self._error is not None:

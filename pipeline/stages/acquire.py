@@ -81,6 +81,7 @@ class Acquisition:
         self._reporter = reporter
         self._assembler = SlotAssembler(self._plan, self._begin, self._published)
         self._held_s = 0.0
+        self._late = False
         microscope = experiment.microscope
         # A simulation that is computed as fast as it can be does not wait for its cells to grow.
         self._keeps_time = microscope.driver != "simulator" or microscope.paced
@@ -197,8 +198,18 @@ class Acquisition:
                 return False
             left = start + due_s + self._held_s - time.monotonic()
             if left <= 0 or not self._keeps_time:
+                self._say_if_late(-left)
                 return True
             self._idle(left)
+
+    def _say_if_late(self, late_s: float) -> None:
+        """Say once when timepoints come later than planned, and again after they were on time."""
+        late = self._keeps_time and late_s > self._plan.interval_s > 0
+        if late and not self._late:
+            self._reporter.message(
+                f"timepoints are {late_s:.1f} s late: the interval is shorter than a timepoint takes"
+            )
+        self._late = late
 
     def _obey(self) -> bool:
         """Hold while paused, in the dark. False: stop, leave or abort was ordered."""
@@ -237,12 +248,9 @@ def acquire(context: StageContext, reporter: StageReporter) -> None:
         ring = stack.enter_context(Ring.attach(context.ring))
         control = stack.enter_context(Control.attach(context.control))
         telemetry = stack.enter_context(Telemetry.attach(context.telemetry))
+        counters = telemetry.writer(context.stage)
+        # Undone in reverse: the driver is closed, which puts the light out, and then it is said to be out.
+        stack.callback(counters.set, "light_on", 0)
         stack.callback(driver.close)
-        Acquisition(
-            context.experiment,
-            driver,
-            ring,
-            control.stage(context.index),
-            telemetry.writer(context.stage),
-            reporter,
-        ).run(context.todo)
+        stage = control.stage(context.index)
+        Acquisition(context.experiment, driver, ring, stage, counters, reporter).run(context.todo)
