@@ -82,6 +82,8 @@ class Reconstructing:
             recorded_all = self._control.recording in (StageState.FINISHED, StageState.GONE)
             self._backlog.poll()
             self._commit()
+            if recorded_all:
+                self._drop_unrecorded()
             leaving = self._control.command in (Command.LEAVE_BACKLOG, Command.ABORT)
             if not leaving and (self._from_ring() or self._from_backlog()):
                 continue
@@ -162,6 +164,15 @@ class Reconstructing:
             self._counters.add("slots_reconstructed", 1)
         self._uncommitted = waiting
         self._counters.set("reconstruction_queue", self._backlog.waiting)
+
+
+    def _drop_unrecorded(self) -> None:
+        """Let go of results whose raw frames will not be recorded any more: the recorder gave up."""
+        recorded = [r for r in self._uncommitted if self._backlog.is_recorded(r.pending.key)]
+        dropped = len(self._uncommitted) - len(recorded)
+        if dropped:
+            log.warning("dropped: their raw frames were not recorded", extra={"results": dropped})
+            self._uncommitted = deque(recorded)
 
 
 def _written(records: NDArray[np.void]) -> NDArray[np.bool_]:
