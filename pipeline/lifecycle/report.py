@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment
-from pipeline.frames import FrameStatus, MissingReason
+from pipeline.frames import FrameStatus
 from pipeline.lifecycle.report_page import report_page
 from pipeline.lifecycle.sessions import Session, read_sessions
 from pipeline.store.durable import replace_file
+from pipeline.store.frame_counts import count_frames
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder, RunState
 
@@ -38,28 +38,29 @@ def write_report(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
 def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> dict[str, Any]:
     plan = experiment.plan()
     sessions = read_sessions(folder)
-    frames = reader.frame_table()
-    written = frames["status"] == FrameStatus.WRITTEN
-    reasons = Counter(frames["reason"][frames["status"] == FrameStatus.MISSING].tolist())
+    state = folder.state()
+    frames = reader.raw_records.last("frames")[reader.committed()]
+    counts = count_frames(frames, plan.frames, closed=state.closed)
     done = reader.reconstructed()
     phase = {name: reader.phase_records.last(name)[done] for name in _PHASE_FIELDS}
     # A recording need not know when its frames were taken.
-    times = np.sort(_finite(frames["time_utc"][written]))
+    times = np.sort(_finite(frames["time_utc"][frames["status"] == FrameStatus.WRITTEN]))
     uncalibrated = Calibration.load(folder.calibration).missing()
     # A session whose counters were lost with the machine delivered at least what it stored.
-    acquired = max(sum(s.acquired or 0 for s in sessions), int(written.sum()))
+    acquired = max(sum(s.acquired or 0 for s in sessions), counts.written)
     duration = float(times[-1] - times[0]) if len(times) > 1 else 0.0
     latencies = _finite(phase["latency_s"]) * 1e3
     report: dict[str, Any] = {
         "name": experiment.name,
         "method": experiment.reconstruction.method,
-        "state": folder.state().value,
+        "state": state.value,
         "planned": plan.frames,
         "acquired": acquired,
-        "written": int(written.sum()),
-        "missing": sum(reasons.values()),
-        "missing_by_reason": {MissingReason(r).name.lower(): n for r, n in sorted(reasons.items())},
-        "reacquired": acquired - int(written.sum()),
+        "written": counts.written,
+        "missing": counts.missing,
+        "missing_by_reason": counts.missing_by_reason,
+        "pending": counts.pending,
+        "reacquired": acquired - counts.written,
         "reconstructed": int(done.sum()),
         "fps": round((len(times) - 1) / duration, 3) if duration else None,
         "first_result_s": _first_result_s(sessions, phase["time_utc"]),
@@ -118,6 +119,7 @@ def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
     lines = [
         f"run {state.value}: {folder}",
         f"  frames   planned {report['planned']}  written {report['written']}  missing {report['missing']}"
+        + (f"  pending {report['pending']}" if report["pending"] else "")
         + (f"  taken again {report['reacquired']}" if report["reacquired"] else ""),
     ]
     if report["reconstructed"]:

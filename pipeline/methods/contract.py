@@ -11,7 +11,7 @@ importing torch (which costs a process seconds):
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -32,12 +32,9 @@ class Reconstruction:
     images
         ``[B, C, s·Y, s·X]`` float32, C in the order of `Measurement.outputs`. The first is the unwrapped phase in
         radians, zero in the background.
-    extras
-        Anything else worth keeping, by name.
     """
 
     images: torch.Tensor
-    extras: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable

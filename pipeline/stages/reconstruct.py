@@ -165,7 +165,6 @@ class Reconstructing:
         self._uncommitted = waiting
         self._counters.set("reconstruction_queue", self._backlog.waiting)
 
-
     def _drop_unrecorded(self) -> None:
         """Let go of results whose raw frames will not be recorded any more: the recorder gave up."""
         recorded = [r for r in self._uncommitted if self._backlog.is_recorded(r.pending.key)]

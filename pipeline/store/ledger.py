@@ -103,12 +103,6 @@ def record_key(record: np.void) -> SlotKey:
     return SlotKey(int(record["timepoint"]), int(record["position"]))
 
 
-def latest(records: NDArray[np.void]) -> dict[SlotKey, int]:
-    """The ledger as a set: for each key the index of its last record."""
-    keys = zip(records["timepoint"].tolist(), records["position"].tolist(), strict=True)
-    return {SlotKey(t, p): i for i, (t, p) in enumerate(keys)}
-
-
 class LedgerWriter:
     """Appends records durably. One writer at a time; a lock on the file sees to it.
 
