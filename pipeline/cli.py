@@ -311,17 +311,18 @@ def _finish(result: Any, as_json: bool = False) -> None:
         raise result.error
 
 
+def _sentence(text: str) -> str:
+    """As a sentence: capital first, a full stop last."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
 def main() -> None:
     """Entry point of the command `livephase`."""
     try:
         app()
     except LivephaseError as error:
-        cause = error.cause[:1].upper() + error.cause[1:]
-        print(
-            f"livephase: {cause}."
-            + (f" {error.fix[:1].upper()}{error.fix[1:]}." if error.fix else ""),
-            file=sys.stderr,
-        )
+        text = " ".join(_sentence(part) for part in (error.cause, error.fix) if part)
+        print(f"livephase: {text}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol, Self
 
@@ -18,6 +19,7 @@ from pipeline.telemetry import Telemetry
 # A person reads no faster, and a log file of a three-day run stays readable.
 _TERMINAL_S = 0.25
 _PLAIN_S = 5.0
+_RATE_WINDOW_S = 5.0
 
 
 class ProgressDisplay(Protocol):
@@ -46,17 +48,31 @@ class _Figures:
         self._todo_frames = todo_frames
         self._already = already_reconstructed
         self._reconstructs = reconstructs
-        self._began = time.monotonic()
-        self._history: list[tuple[float, int]] = []
+        # Frames come in bursts: the rate is taken over several of them.
+        self._window_s = max(_RATE_WINDOW_S, 3 * plan.interval_s)
+        self._history: deque[tuple[float, int]] = deque()
+
+    def sample(self, telemetry: Telemetry) -> None:
+        """Take note of what was acquired so far; called often, shown seldom."""
+        now = time.monotonic()
+        if self._history and now - self._history[-1][0] < _TERMINAL_S:
+            return
+        self._history.append((now, telemetry.total("frames_acquired")))
+        while now - self._history[0][0] > self._window_s:
+            self._history.popleft()
+
+    def _rate(self) -> float:
+        """Frames a second, from the first frame within the window."""
+        if len(self._history) < 2:
+            return 0.0
+        (began, before), (now, acquired) = self._history[0], self._history[-1]
+        return (acquired - before) / (now - began)
 
     def rows(self, telemetry: Telemetry) -> dict[str, str]:
         """Name → value, as shown."""
-        now = time.monotonic()
         acquired = telemetry.total("frames_acquired")
         missing = telemetry.missing_frames()
-        self._history = [h for h in self._history if now - h[0] < 5.0] + [(now, acquired)]
-        first = self._history[0]
-        rate = (acquired - first[1]) / (now - first[0]) if now > first[0] else 0.0
+        rate = self._rate()
         accounted = acquired + missing
         left = self._todo_frames - accounted
         rows = {
@@ -98,6 +114,7 @@ class TerminalProgress:
 
     def update(self, state: str, telemetry: Telemetry) -> None:
         """Redraw, if it is time."""
+        self._figures.sample(telemetry)
         now = time.monotonic()
         if now < self._next:
             return
@@ -131,6 +148,7 @@ class PlainProgress:
 
     def update(self, state: str, telemetry: Telemetry) -> None:
         """Print a line, if it is time."""
+        self._figures.sample(telemetry)
         now = time.monotonic()
         if now < self._next and state == self._state:
             return
