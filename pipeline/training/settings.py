@@ -16,11 +16,11 @@ class TrainingSettings(Strict):
     network: NetworkRecord = Field(default_factory=NetworkRecord)
     contrast_gain: PositiveFloat = 20.0
     """Brings the contrast of a defocused frame to about one."""
-    fields: PositiveInt = 96
-    """Specimens to train on; each a whole camera field."""
-    validation_fields: PositiveInt = 4
+    fields: PositiveInt = 480
+    """Specimens to train on: many small ones, for each has a style of its own."""
+    validation_fields: PositiveInt = 16
     """Of the same kinds, never trained on: they choose the weights that are kept."""
-    field_px: int = Field(default=256, ge=32)
+    field_px: int = Field(default=128, ge=32)
     """Edge of a field in camera pixels."""
     oversampling: PositiveInt = 2
     """Samples of the forward model per phase pixel along each axis."""

@@ -20,11 +20,11 @@ from pipeline.methods.dl_srqpi.method import check_light
 from pipeline.methods.dl_srqpi.networks import DlSrqpiNetwork
 from pipeline.methods.dl_srqpi.record import OpticsRecord, TrainingRecord, WeightsRecord
 from pipeline.methods.dl_srqpi.weights import save_weights
-from pipeline.samples import training_field
 from pipeline.training.data import make_fields
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.trainer import Budget, Event, Trainer
 from pipeline.training.validation import Validation
+from pipeline.training.variety import varied_field
 
 # Seeds of validation specimens lie far from those of the training's, whatever the user's seed.
 _VALIDATION_SEEDS = 1_000_000_000
@@ -90,8 +90,8 @@ def train_dl_srqpi(
     held = [_VALIDATION_SEEDS + i for i in range(settings.validation_fields)]
     common = (settings.field_px, experiment.optics, optics, settings.oversampling)
     begun = time.monotonic()
-    fields = make_fields(training_field, seeds, *common)
-    kept_back = make_fields(training_field, held, *common)
+    fields = make_fields(varied_field, seeds, *common)
+    kept_back = make_fields(varied_field, held, *common)
     note({"fields": len(seeds) + len(held), "minutes": round((time.monotonic() - begun) / 60, 2)})
     validation = Validation(kept_back, settings)
 
