@@ -167,7 +167,7 @@ def _record(path: Path, experiment: Experiment, ring: Ring) -> Recorded:
         stack.callback(telemetry.unlink)
         writer = stack.enter_context(RawWriter(folder, experiment))
         stage, counters = control.stage(RECORD), telemetry.writer("record")
-        recording = Recording(ring, writer, stage, counters)
+        recording = Recording(ring, writer, stage, counters, experiment.output.shard_s)
         camera = threading.Thread(
             target=_feed, args=(ring, writer.plan, control.stage(ACQUIRE), over), daemon=True
         )

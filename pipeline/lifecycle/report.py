@@ -23,7 +23,7 @@ from pipeline.store.frame_counts import count_frames
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder, RunState
 
-_PHASE_FIELDS = ("latency_s", "seconds", "residual", "time_utc")
+_PHASE_FIELDS = ("latency_s", "seconds", "residual")
 
 
 def write_report(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
         "reacquired": acquired - counts.written,
         "reconstructed": int(done.sum()),
         "fps": round((len(times) - 1) / duration, 3) if duration else None,
-        "first_result_s": _first_result_s(sessions, phase["time_utc"]),
+        "first_result_s": _first_result_s(sessions, reader),
         "latency_ms": {
             "p50": _quantile(latencies, 0.5),
             "p99": _quantile(latencies, 0.99),
@@ -89,11 +89,23 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
     return report
 
 
-def _first_result_s(sessions: list[Session], results_utc: NDArray[np.float64]) -> float | None:
-    """From the start of the first process to the first result it gave."""
-    if not sessions or not len(results_utc):
+def _first_result_s(sessions: list[Session], reader: RunReader) -> float | None:
+    """From the start of the first process until the first phase image was there to be seen.
+
+    That is its slot's last frame and the latency from there; of a slot that was reconstructed
+    later, the time at which it was committed.
+    """
+    done = reader.reconstructed()
+    if not sessions or not done.any():
         return None
-    return round(float(results_utc.min()) - sessions[0].process_start_utc, 3)
+    frames = reader.raw_records.last("frames")[done]
+    last_frame = np.max(
+        frames["time_utc"], axis=1, initial=-np.inf, where=frames["status"] == FrameStatus.WRITTEN
+    )
+    seen = last_frame + reader.phase_records.last("latency_s")[done]
+    committed = reader.phase_records.last("time_utc")[done]
+    first = np.where(np.isfinite(seen), seen, committed).min()
+    return round(float(first) - sessions[0].process_start_utc, 3)
 
 
 def _seconds(session: Session) -> float | None:

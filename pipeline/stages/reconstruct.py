@@ -189,6 +189,7 @@ def reconstruct(context: StageContext, reporter: StageReporter) -> None:
         # itself down too.
         threads = max(1, (os.cpu_count() or 1) - 1)
         reconstructor = SlotReconstructor(experiment, context.calibration(), threads=threads)
+        reconstructor.warm_up()
         ring = stack.enter_context(Ring.attach(context.ring))
         control = stack.enter_context(Control.attach(context.control))
         telemetry = stack.enter_context(Telemetry.attach(context.telemetry))

@@ -7,6 +7,7 @@ reconstructed later is what would have been reconstructed live.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.calibration import Calibration
 from pipeline.errors import MethodError
 from pipeline.experiment import Experiment
-from pipeline.frames import FrameStatus, Measurement
+from pipeline.frames import FrameStatus, Measurement, empty_records
 from pipeline.methods.contract import Method
 from pipeline.methods.registry import find_method
 from pipeline.optics.sensor import Correction
@@ -110,6 +111,16 @@ class SlotReconstructor:
         y, x = experiment.plan().frame_shape
         s = self.measurement.upsampling
         self._image_shape = (len(self.measurement.outputs), s * y, s * x)
+        self._plan = experiment.plan()
+
+    def warm_up(self) -> None:
+        """Reconstruct a slot of nothing: kernels are chosen and memory is taken before the first frame comes."""
+        blank = np.full(self._plan.slot_shape, 2 ** (self._plan.bit_depth - 1), self._plan.dtype)
+        records = empty_records(self._plan.frames_per_slot)
+        records["status"] = FrameStatus.WRITTEN
+        # A method may well refuse a field without a specimen: real frames will show.
+        with suppress(MethodError):
+            self.reconstruct(blank, records)
 
     @torch.inference_mode()
     def reconstruct(

@@ -21,9 +21,9 @@ from pipeline.telemetry import StageWriter, Telemetry
 
 # An idle recorder looks this often: far below the ring's ten seconds, and of no weight on a core.
 _LOOK_S = 0.001
-# A shard that waits longer than this for its remaining slots (a camera slower than its data sheet) is written
-# part-filled and whole again later: no frame stays in memory for long.
-_LONGEST_WAIT_S = 5.0
+# A shard that waits this many times longer for its slots than it was to take (a camera slower than its data
+# sheet) is written part-filled, and whole again later: no frame stays in memory for long.
+_LONGEST_WAIT = 2.0
 
 
 @dataclass
@@ -44,11 +44,13 @@ class Recording:
         writer: RawWriter,
         control: StageControl,
         counters: StageWriter,
+        shard_s: float,
     ) -> None:
         self._ring = ring
         self._writer = writer
         self._control = control
         self._counters = counters
+        self._longest_wait_s = _LONGEST_WAIT * shard_s
         self._next = ring.tail
         # Taken from the ring and not yet freed, in the ring's order.
         self._held: deque[tuple[int, SlotKey]] = deque()
@@ -75,7 +77,7 @@ class Recording:
                 if source in (StageState.FINISHED, StageState.GONE):
                     break
             else:
-                self._flush(older_than_s=_LONGEST_WAIT_S)
+                self._flush(older_than_s=self._longest_wait_s)
             time.sleep(_LOOK_S)
         self._control.say(StageState.FINISHED)
 
@@ -141,4 +143,5 @@ def record(context: StageContext, reporter: StageReporter) -> None:
         telemetry = stack.enter_context(Telemetry.attach(context.telemetry))
         writer = stack.enter_context(RawWriter(context.folder, context.experiment))
         stage = control.stage(context.index)
-        Recording(ring, writer, stage, telemetry.writer(context.stage)).run()
+        counters = telemetry.writer(context.stage)
+        Recording(ring, writer, stage, counters, context.experiment.output.shard_s).run()
