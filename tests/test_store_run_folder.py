@@ -56,10 +56,10 @@ def test_closed_states_stay(tmp_path, state):
     folder = begin(tmp_path / "run", make_experiment())
     folder.update(state, ended=1.5)
     assert RunFolder(folder.path).state() is state
-    assert state.closed
+    assert state.cut_short == (state is not RunState.DONE)
     assert folder.info() == {"ended": 1.5}
-    assert not RunState.FAILED.closed
-    assert not RunState.INTERRUPTED.closed
+    assert not RunState.FAILED.cut_short
+    assert not RunState.INTERRUPTED.cut_short
 
 
 def test_a_running_run_that_nobody_holds_was_interrupted(tmp_path):

@@ -15,7 +15,9 @@ from store_runs import (
 )
 
 from pipeline.errors import RunFolderError
+from pipeline.frames import FrameStatus, MissingReason
 from pipeline.store.ledger import LedgerKind, LedgerWriter
+from pipeline.store.phase_writer import PhaseWriter
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunState
 from pipeline.store.verify import verify
@@ -28,12 +30,12 @@ def experiment():
 
 @pytest.fixture
 def folder(tmp_path, experiment):
-    """All slots recorded (shards of two), all but one reconstructed, one frame missing."""
+    """All slots recorded (shards of two), all but the one that lacks a frame reconstructed."""
     folder = begin(tmp_path / "run", experiment)
     missing = {SlotKey(3, 0): (1,)}
     keys = all_keys(experiment)
     record_slots(folder, experiment, keys, missing)
-    reconstruct_slots(folder, experiment, keys[:-1], missing=missing)
+    reconstruct_slots(folder, experiment, [key for key in keys if key not in missing])
     folder.update(RunState.DONE)
     return folder
 
@@ -58,6 +60,59 @@ def test_a_sound_run_is_counted(folder):
     assert report.missing_by_reason == {"dropped": 1}
     keys = {"ok", "planned", "written", "missing", "reconstructed", "mismatches"}
     assert keys <= json.loads(json.dumps(report.as_dict())).keys()
+
+
+@pytest.mark.parametrize(
+    ("state", "missing", "pending"),
+    [(RunState.DONE, 0, 2), (RunState.STOPPED, 2, 0), (RunState.FAILED, 0, 2)],
+)
+def test_a_run_that_is_done_has_every_planned_slot(folder, experiment, state, missing, pending):
+    size = experiment.plan().frames_per_slot
+    with ledger(folder, experiment) as writer:
+        record = writer.dtype.itemsize
+    content = folder.raw_ledger.read_bytes()
+    folder.raw_ledger.write_bytes(content[:-record])  # the slot of timepoint 5 is gone, all of it
+    folder.phase_ledger(0).unlink()
+    shutil.rmtree(folder.phase_store)
+    folder.update(state)
+    report = verify(folder.path)
+    assert report.ok == (state is not RunState.DONE)
+    expected = ["timepoint 5, position 0: not in the raw ledger, but the run is done"]
+    assert report.mismatches == (expected if state is RunState.DONE else [])
+    assert (report.missing - 1, report.pending) == (missing, pending)
+    table = RunReader(folder.path).frame_table()[5, 0].ravel()
+    assert table.size == size
+    assert (table["reason"] == MissingReason.STOPPED).all() == (state is RunState.STOPPED)
+    assert (table["status"] == FrameStatus.PENDING).all() == (state is not RunState.STOPPED)
+
+
+def test_a_run_that_is_done_has_the_phase_of_every_whole_slot(tmp_path, experiment):
+    folder = begin(tmp_path / "run", experiment)
+    keys = all_keys(experiment)
+    record_slots(folder, experiment, keys, {keys[1]: (0,)})
+    reconstruct_slots(folder, experiment, keys[3:])
+    assert verify(folder.path).ok  # so far
+    folder.update(RunState.DONE)
+    lacking = [
+        f"timepoint {t}, position 0: no phase, although its frames are complete" for t in (0, 2)
+    ]
+    assert verify(folder.path).mismatches == lacking
+    crcs = [int(RunReader(folder.path).raw_records.get(key)["pixels_crc"]) for key in keys]
+    with PhaseWriter(folder, 0, experiment) as writer:
+        writer.skip(keys[0], crcs[0])
+        writer.skip(keys[2], crcs[2] ^ 1)  # of other frames than those that are stored
+    reader = RunReader(folder.path)
+    assert np.flatnonzero(reader.skipped()).tolist() == [0]
+    assert reader.is_skipped(keys[0])
+    assert not reader.is_skipped(keys[2])
+    assert verify(folder.path).mismatches == lacking[1:]
+
+
+def test_the_hint_is_the_command_that_goes_on(tmp_path, experiment):
+    folder = begin(tmp_path / "run", experiment)
+    assert "`livephase run … --resume` takes" in verify(folder.path).text(folder.path)
+    folder.update(source="cells.tif")
+    assert "`livephase reconstruct …` takes" in verify(folder.path).text(folder.path)
 
 
 @pytest.mark.parametrize("state", [None, RunState.STOPPED, RunState.ABORTED, RunState.FAILED])

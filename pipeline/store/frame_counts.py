@@ -28,20 +28,20 @@ class FrameCounts:
     missing_by_reason: dict[str, int] = field(default_factory=dict)
 
 
-def count_frames(records: NDArray[np.void], planned: int, *, closed: bool) -> FrameCounts:
+def count_frames(records: NDArray[np.void], planned: int, *, cut_short: bool) -> FrameCounts:
     """Count the frames of committed slots.
 
     Parameters
     ----------
     records
         `FRAME_RECORD`s of every committed slot, any shape.
-    closed
-        Whether frames that were never exposed never will be: they then count as missing (STOPPED).
+    cut_short
+        `RunState.cut_short`: frames that were never exposed then count as missing (STOPPED).
     """
     written = int((records["status"] == FrameStatus.WRITTEN).sum())
     lost = records["reason"][records["status"] == FrameStatus.MISSING]
     reasons = Counter(lost.tolist())
-    if closed and planned > records.size:
+    if cut_short and planned > records.size:
         reasons[int(MissingReason.STOPPED)] += planned - records.size
     missing = sum(reasons.values())
     named = {_name(number): count for number, count in sorted(reasons.items())}

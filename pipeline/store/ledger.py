@@ -5,10 +5,11 @@ position). It is read as a set: a later record of a key replaces an earlier one.
 What is not in it does not exist, whatever the image files look like.
 
 A raw record is appended after the slot's shard is on the disk; a phase record
-after every pyramid level is, and after the raw record of its slot.
+after every pyramid level is, and after the raw record of its slot. A skip record
+says that a slot can't be reconstructed from these raw pixels.
 
-Layout, little-endian: `_HEADER` (64 bytes), then records of `raw_record(K)` or
-`PHASE_RECORD`, each ending in the CRC-32C of its other bytes. A crash can tear
+Layout, little-endian: `_HEADER` (64 bytes), then records of `raw_record(K)`,
+`PHASE_RECORD` or `SKIP_RECORD`, each ending in the CRC-32C of its other bytes. A crash can tear
 only the last write: on opening for append that tail is cut. A broken record
 that later writes follow is damage, and refused.
 """
@@ -63,6 +64,15 @@ PHASE_RECORD = np.dtype(
         ("crc", "<u4"),
     ]
 )
+SKIP_RECORD = np.dtype(
+    [
+        *_KEY_FIELDS,
+        ("raw_crc", "<u4"),  # of the raw slot that no phase can be made of
+        ("worker", "<i4"),
+        ("time_utc", "<f8"),  # of the commit, seconds since the epoch
+        ("crc", "<u4"),
+    ]
+)
 # An old recorder that was just killed may take this long to let go of its ledger (it may be within
 # an fsync).
 _LOCK_PATIENCE_S = 5.0
@@ -73,6 +83,7 @@ class LedgerKind(IntEnum):
 
     RAW = 1
     PHASE = 2
+    SKIPPED = 3
 
 
 def raw_record(frames_per_slot: int) -> np.dtype[np.void]:
@@ -95,7 +106,9 @@ def raw_record(frames_per_slot: int) -> np.dtype[np.void]:
 
 def record_dtype(kind: LedgerKind, frames_per_slot: int) -> np.dtype[np.void]:
     """The record of a ledger of this kind."""
-    return raw_record(frames_per_slot) if kind is LedgerKind.RAW else PHASE_RECORD
+    if kind is LedgerKind.RAW:
+        return raw_record(frames_per_slot)
+    return PHASE_RECORD if kind is LedgerKind.PHASE else SKIP_RECORD
 
 
 def record_key(record: np.void) -> SlotKey:

@@ -17,7 +17,7 @@ from pipeline.store.arrays import begin_write, make_context, open_array
 from pipeline.store.durable import sync_file
 from pipeline.store.failures import write_failure
 from pipeline.store.layout import array_path, open_layout
-from pipeline.store.ledger import PHASE_RECORD, LedgerKind, LedgerReader, LedgerWriter
+from pipeline.store.ledger import PHASE_RECORD, SKIP_RECORD, LedgerKind, LedgerReader, LedgerWriter
 from pipeline.store.pyramid import levels_crc, pyramid
 from pipeline.store.run_folder import RunFolder
 from pipeline.store.slot_checksums import SlotChecksums
@@ -82,6 +82,8 @@ class PhaseWriter:
         self._context = make_context()
         self._arrays: dict[tuple[int, int], Any] = {}
         fingerprint, k = experiment.fingerprint(), self.plan.frames_per_slot
+        self._fingerprint = fingerprint
+        self._skipped: LedgerWriter | None = None
         self._raw = SlotChecksums(self.plan)
         self._raw_ledger = LedgerReader(folder.raw_ledger, LedgerKind.RAW, fingerprint, k)
         self._ledger = LedgerWriter(folder.phase_ledger(worker), LedgerKind.PHASE, fingerprint, k)
@@ -153,10 +155,39 @@ class PhaseWriter:
         """`write_levels` and `commit` in one."""
         self.commit(self.write_levels(key, images), raw_crc, quality)
 
+    def skip(self, key: SlotKey, raw_crc: int) -> None:
+        """Record that no phase can be made of a slot's frames, so that nobody tries again.
+
+        Parameters
+        ----------
+        raw_crc
+            `slot_crc` of the frames. Whoever finds others in the raw store does try.
+
+        Raises
+        ------
+        StoreError
+            The ledger can't be written.
+        """
+        if self._skipped is None:
+            self._skipped = LedgerWriter(
+                self.folder.skipped_ledger(self.worker),
+                LedgerKind.SKIPPED,
+                self._fingerprint,
+                self.plan.frames_per_slot,
+            )
+        record = np.zeros(1, SKIP_RECORD)
+        record["timepoint"], record["position"] = key
+        record["raw_crc"] = raw_crc
+        record["worker"] = self.worker
+        record["time_utc"] = time.time()
+        self._skipped.append(record)
+
     def close(self) -> None:
-        """Let go of the store and the ledger's lock; safe to call again."""
+        """Let go of the store and the ledgers' locks; safe to call again."""
         self._arrays.clear()
         self._ledger.close()
+        if self._skipped is not None:
+            self._skipped.close()
 
     def __enter__(self) -> Self:
         return self

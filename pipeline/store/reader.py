@@ -18,7 +18,7 @@ from pipeline.frames import (
 )
 from pipeline.store.arrays import make_context, open_array, read_array
 from pipeline.store.layout import array_path, open_layout
-from pipeline.store.ledger import PHASE_RECORD, LedgerKind, LedgerReader, raw_record
+from pipeline.store.ledger import PHASE_RECORD, SKIP_RECORD, LedgerKind, LedgerReader, raw_record
 from pipeline.store.record_table import RecordTable
 from pipeline.store.run_folder import RunFolder
 
@@ -60,6 +60,8 @@ class RunReader:
         self._phase_ledgers: dict[int, LedgerReader] = {}
         self.raw_records = RecordTable(self.plan, raw_record(k))
         self.phase_records = RecordTable(self.plan, PHASE_RECORD)
+        self._skipped_ledgers: dict[int, LedgerReader] = {}
+        self._skip_records = RecordTable(self.plan, SKIP_RECORD)
         self._context = make_context()
         self._arrays: dict[tuple[Path, int, int], Any] = {}
         self.poll()
@@ -72,15 +74,15 @@ class RunReader:
         StoreError
             A ledger is damaged.
         """
-        for worker, path in self.folder.phase_ledgers().items():
-            if worker not in self._phase_ledgers:
-                self._phase_ledgers[worker] = LedgerReader(
-                    path, LedgerKind.PHASE, self._fingerprint, self.plan.frames_per_slot
-                )
+        self._open(self._phase_ledgers, self.folder.phase_ledgers(), LedgerKind.PHASE)
+        self._open(self._skipped_ledgers, self.folder.skipped_ledgers(), LedgerKind.SKIPPED)
         # Phase before raw, whose records come first: so none is seen without its raw record.
         phase = [ledger.poll() for ledger in self._phase_ledgers.values()]
+        skipped = [ledger.poll() for ledger in self._skipped_ledgers.values()]
         raw = self._raw_ledger.poll()
         self.raw_records.add(raw)
+        for records in skipped:
+            self._skip_records.add(records)
         for records in phase:
             self.phase_records.add(records)
         return len(raw) + sum(len(records) for records in phase)
@@ -102,6 +104,16 @@ class RunReader:
         """``[timepoints, positions]``, True where `is_reconstructed`."""
         same = self.raw_records.last("pixels_crc") == self.phase_records.last("raw_crc")
         return self.raw_records.present & self.phase_records.present & np.asarray(same, np.bool_)
+
+    def is_skipped(self, key: SlotKey) -> bool:
+        """Whether a worker found that no phase can be made of these raw frames."""
+        raw, skip = self.raw_records.get(key), self._skip_records.get(key)
+        return raw is not None and skip is not None and raw["pixels_crc"] == skip["raw_crc"]
+
+    def skipped(self) -> NDArray[np.bool_]:
+        """``[timepoints, positions]``, True where `is_skipped`."""
+        same = self.raw_records.last("pixels_crc") == self._skip_records.last("raw_crc")
+        return self.raw_records.present & self._skip_records.present & np.asarray(same, np.bool_)
 
     def raw(self, key: SlotKey) -> tuple[NDArray[np.unsignedinteger], NDArray[np.void]]:
         """Frames ``[K, Y, X]`` of a committed slot and their records ``[K]`` of `FRAME_RECORD`.
@@ -148,13 +160,13 @@ class RunReader:
     def frame_table(self) -> NDArray[np.void]:
         """What the hardware said of every planned frame: ``[t, p, c, z]`` of `FRAME_RECORD`.
 
-        A frame that was never exposed is PENDING; in a run that is closed it is MISSING (STOPPED).
+        A frame that was never exposed is PENDING; in a run that was cut short it is MISSING (STOPPED).
         """
         plan = self.plan
         slots = (plan.timepoints, len(plan.positions))
         table = np.empty((*slots, plan.frames_per_slot), FRAME_RECORD)
         table[:] = empty_records(1)[0]
-        if self.folder.state().closed:
+        if self.folder.state().cut_short:
             table["status"] = FrameStatus.MISSING
             table["reason"] = MissingReason.STOPPED
         present = self.raw_records.present
@@ -170,6 +182,16 @@ class RunReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _open(
+        self, ledgers: dict[int, LedgerReader], paths: dict[int, Path], kind: LedgerKind
+    ) -> None:
+        """Follow the workers' ledgers that are new."""
+        for worker, path in paths.items():
+            if worker not in ledgers:
+                ledgers[worker] = LedgerReader(
+                    path, kind, self._fingerprint, self.plan.frames_per_slot
+                )
 
     def _array(self, store: Path, position: int, level: int) -> Any:
         key = (store, position, level)

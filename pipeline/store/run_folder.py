@@ -33,9 +33,12 @@ class RunState(StrEnum):
     FAILED = "failed"
 
     @property
-    def closed(self) -> bool:
-        """Whether frames that were never exposed will never be."""
-        return self in (RunState.DONE, RunState.STOPPED, RunState.ABORTED)
+    def cut_short(self) -> bool:
+        """Whether it ended early: frames that were never exposed never will be.
+
+        In a run that is done every frame was exposed, or is recorded as missing.
+        """
+        return self in (RunState.STOPPED, RunState.ABORTED)
 
 
 class RunFolder:
@@ -71,8 +74,19 @@ class RunFolder:
 
     def phase_ledgers(self) -> dict[int, Path]:
         """Every worker's ledger that is there, by worker."""
+        return self._ledgers("phase")
+
+    def skipped_ledger(self, worker: int) -> Path:
+        """What one reconstruct worker could not reconstruct; absent where it could all."""
+        return self.path / f"skipped.{worker}.ledger"
+
+    def skipped_ledgers(self) -> dict[int, Path]:
+        """Those that are there, by worker."""
+        return self._ledgers("skipped")
+
+    def _ledgers(self, kind: str) -> dict[int, Path]:
         found = {}
-        for path in self.path.glob("phase.*.ledger"):
+        for path in self.path.glob(f"{kind}.*.ledger"):
             worker = path.name.split(".")[1]
             if worker.isdigit():
                 found[int(worker)] = path

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import LivephaseError, StoreError
-from pipeline.frames import SlotKey
+from pipeline.frames import FrameStatus, SlotKey
 from pipeline.store.checksum import crc32c, slot_crc
 from pipeline.store.frame_counts import count_frames
 from pipeline.store.layout import array_path, open_layout
 from pipeline.store.ledger import record_key
 from pipeline.store.pyramid import levels_crc
-from pipeline.store.reader import RunReader
+from pipeline.store.reader import RunReader, slots_where
 from pipeline.store.record_table import RecordTable
 from pipeline.store.run_folder import RunFolder, RunState
 
@@ -31,7 +31,7 @@ class VerifyReport:
     ok
         No mismatch, and every planned frame is accounted for.
     planned, written, missing, pending
-        Frames. Pending ones can still be taken, by `--resume`.
+        Frames. Pending ones can still be taken, by `again`; a run that is done has none.
     reconstructed
         Phase images, one a timepoint and position.
     mismatches
@@ -40,6 +40,8 @@ class VerifyReport:
         Of the run.
     missing_by_reason
         Frames by the name of their `MissingReason`, in lower case.
+    again
+        The command that goes on with the run.
     """
 
     ok: bool
@@ -51,6 +53,7 @@ class VerifyReport:
     pending: int
     state: RunState
     missing_by_reason: dict[str, int] = field(default_factory=dict)
+    again: str = "livephase run … --resume"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -67,8 +70,8 @@ class VerifyReport:
         reasons = ", ".join(f"{name} {count}" for name, count in self.missing_by_reason.items())
         if reasons:
             lines.append(f"  missing because: {reasons}")
-        if self.pending and not self.state.closed:
-            lines.append("  the run is not over: `livephase run … --resume` takes what is pending")
+        if self.pending and self.state is not RunState.DONE:
+            lines.append(f"  the run is not over: `{self.again}` takes what is pending")
         return "\n".join([*lines, *(f"  mismatch: {text}" for text in self.mismatches)])
 
 
@@ -89,21 +92,25 @@ def verify(path: Path) -> VerifyReport:
     plan = experiment.plan()
     # Before the ledgers: a run that ends meanwhile must not make committed slots look stopped.
     state = folder.state()
+    # The same call goes on with a recording that is reconstructed.
+    again = "livephase reconstruct …" if "source" in folder.info() else VerifyReport.again
     try:
         reader = RunReader(path)
     except LivephaseError as error:
-        return VerifyReport(False, plan.frames, 0, 0, 0, [error.cause], plan.frames, state)
+        return VerifyReport(
+            False, plan.frames, 0, 0, 0, [error.cause], plan.frames, state, again=again
+        )
     mismatches = [
         *_strangers(reader),
         *_disagreements(reader),
-        *_missing_ledger(reader, state),
+        *_incomplete(reader, state),
         *_readable(_check_raw(reader)),
         *_readable(_check_phase(reader)),
     ]
     frames = reader.raw_records.last("frames")[reader.committed()]
-    counts = count_frames(frames, plan.frames, closed=state.closed)
+    counts = count_frames(frames, plan.frames, cut_short=state.cut_short)
     return VerifyReport(
-        ok=not mismatches and not (state.closed and counts.pending),
+        ok=not mismatches and not (counts.pending and (state.cut_short or state is RunState.DONE)),
         planned=counts.planned,
         written=counts.written,
         missing=counts.missing,
@@ -112,6 +119,7 @@ def verify(path: Path) -> VerifyReport:
         pending=counts.pending,
         state=state,
         missing_by_reason=counts.missing_by_reason,
+        again=again,
     )
 
 
@@ -144,9 +152,25 @@ def _replaced(table: RecordTable) -> NDArray[np.void]:
     return replaced
 
 
-def _missing_ledger(reader: RunReader, state: RunState) -> Iterator[str]:
-    if state is RunState.DONE and not reader.folder.raw_ledger.exists():
+def _incomplete(reader: RunReader, state: RunState) -> Iterator[str]:
+    """What a run that is done lacks.
+
+    Which frames the method needs is not known here: a slot without phase counts only if it has all
+    of its frames and no worker has recorded that nothing could be made of them.
+    """
+    if state is not RunState.DONE:
+        return
+    committed = reader.committed()
+    if not reader.folder.raw_ledger.exists():
         yield f"{reader.folder.raw_ledger} is absent, but the run is done"
+    else:
+        for key in slots_where(~committed):
+            yield f"{_slot(key)}: not in the raw ledger, but the run is done"
+    if reader.folder.phase_store.exists():
+        frames = reader.raw_records.last("frames")
+        whole = committed & (frames["status"] == FrameStatus.WRITTEN).all(axis=-1)
+        for key in slots_where(whole & ~reader.phase_records.present & ~reader.skipped()):
+            yield f"{_slot(key)}: no phase, although its frames are complete"
 
 
 def _readable(findings: Iterator[str]) -> Iterator[str]:
