@@ -40,7 +40,7 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
     sessions = read_sessions(folder)
     state = folder.state()
     frames = reader.raw_records.last("frames")[reader.committed()]
-    counts = count_frames(frames, plan.frames, closed=state.closed)
+    counts = count_frames(frames, plan.frames, cut_short=state.cut_short)
     done = reader.reconstructed()
     phase = {name: reader.phase_records.last(name)[done] for name in _PHASE_FIELDS}
     # A recording need not know when its frames were taken.
