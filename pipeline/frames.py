@@ -223,6 +223,9 @@ class Measurement:
         Whether the camera may sample more coarsely than the objective's passband.
     accepts_gaps
         Whether it reconstructs a slot of which some frames are missing.
+    weights_sha256
+        Of the file of weights that it would compute with; None where it has none. A run is
+        not resumed with other weights.
     """
 
     frames: tuple[int, ...]
@@ -230,3 +233,4 @@ class Measurement:
     upsampling: int = 1
     accepts_aliasing: bool = False
     accepts_gaps: bool = False
+    weights_sha256: str | None = None

@@ -110,6 +110,11 @@ def test_a_frame_twice_and_a_frame_too_late_are_refused():
     deliver(assembly, ALL[0])
     with pytest.raises(DriverError, match="twice"):
         deliver(assembly, ALL[0])
+    with pytest.raises(DriverError, match="twice"):
+        assembly.lost(Lost((ALL[0],), MissingReason.DROPPED))
+    assembly.lost(Lost((ALL[1],), MissingReason.DROPPED))
+    with pytest.raises(DriverError, match="twice"):
+        deliver(assembly, ALL[1])
     deliver(assembly, FrameKey(1, 0, 0, 0))
     with pytest.raises(DriverError, match="was over"):
         assembly.destination(ALL[1])

@@ -11,6 +11,7 @@ import pytest
 from live_runs import LiveRun, contents, livephase, report, write_experiment
 
 import pipeline
+from pipeline.errors import LivephaseError
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.store.verify import verify
@@ -320,3 +321,144 @@ def test_signals_reach_the_stages_only_through_the_supervisor(tmp_path, experime
     assert report(out)["written"] == 400
     assert report(out)["stages"]["sessions"][0]["restarts"] == {}
     assert RunFolder(out).state() is RunState.DONE
+
+
+def light_is_on(out):
+    """What the acquire stage says of its light; None while there is no telemetry."""
+    from pipeline.telemetry import Telemetry
+
+    try:
+        with Telemetry.attach(
+            RunFolder(out).info()["sessions"][-1]["shared_memory"]["telemetry"]
+        ) as t:
+            return bool(t.value("light_on"))
+    except LivephaseError:
+        return None
+
+
+def test_an_abort_puts_the_light_out_though_the_camera_hangs(tmp_path, experiment_file):
+    path = experiment_file(microscope={"faults": {"stall_at_frame": 20, "stall_s": 200}})
+    out = tmp_path / "run"
+    with LiveRun(path, out) as run:
+        run.wait_for(lambda: run.committed() >= 10)
+        assert light_is_on(out)
+        assert livephase("abort", out)[0] == 0
+        deadline = time.monotonic() + 2
+        while light_is_on(out):
+            assert time.monotonic() < deadline
+        run.wait(60)  # the camera hangs on: its process is killed
+        assert "does not end" in run.errors()
+    assert verify(out).ok
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP is POSIX")
+def test_a_frozen_acquire_stage_ends_at_the_third_ctrl_c_in_the_dark(tmp_path, experiment_file):
+    import psutil
+
+    path = experiment_file(sequence={"timepoints": 400})
+    out = tmp_path / "run"
+    with LiveRun(path, out) as run:
+        run.wait_for(lambda: run.committed() >= 5)
+        psutil.Process(run.stage_pid("acquire")).suspend()
+        for _ in range(3):
+            run.signal(signal.SIGINT)
+            time.sleep(0.3)
+        assert run.wait(60) != 0
+        assert "the light was turned off" in run.errors()
+    assert verify(out).ok
+    lines = (out / "log.jsonl").read_text()
+    assert "light off after the acquire stage died" in lines
+
+
+def test_a_full_ring_and_a_dead_recorder_do_not_keep_the_light_on(tmp_path, experiment_file):
+    # A ring of few slots fills while the recorder is frozen; orders are then obeyed all the same.
+    import psutil
+
+    path = experiment_file(
+        sequence={"timepoints": 3000},
+        microscope={"camera": {"shape_px": [256, 256], "frame_rate_hz": 200}, "paced": False},
+        output={"ring_gb": 0.02, "shard_s": 0.02},
+        reconstruction={"method": "none"},
+    )
+    out = tmp_path / "run"
+    with LiveRun(path, out) as run:
+        run.wait_for(lambda: run.committed() >= 5)
+        recorder = psutil.Process(run.stage_pid("record"))
+        recorder.suspend()
+        run.wait_for(lambda: "the ring is full" in run.errors())
+        run.signal(signal.SIGINT)
+        deadline = time.monotonic() + 5
+        while light_is_on(out):
+            assert time.monotonic() < deadline
+        recorder.resume()
+        assert run.wait() == 0, run.errors()
+    found = verify(out)
+    assert found.ok
+    assert found.state == "stopped"
+
+
+def test_a_terminal_that_goes_away_does_not_end_the_run(tmp_path, experiment_file):
+    import subprocess
+
+    path = experiment_file(sequence={"timepoints": 100})
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", str(path), "--out", str(out)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    process.stderr.readline()
+    process.stderr.close()
+    assert process.wait(100) == 0
+    assert verify(out).state == "done"
+    assert verify(out).written == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
+def test_ctrl_c_at_a_terminal_while_the_stages_start(tmp_path, experiment_file):
+    import os
+    import subprocess
+
+    path = experiment_file(sequence={"timepoints": 20})
+    out = tmp_path / "run"
+    with (tmp_path / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "run", str(path), "--out", str(out)],
+            stderr=stderr,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while b"arming" not in (tmp_path / "stderr").read_bytes():
+            assert time.monotonic() < deadline
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(100) == 0
+    text = (tmp_path / "stderr").read_text()
+    assert "Traceback" not in text
+    assert "started again" not in text
+    assert verify(out).state == "stopped"
+    assert livephase("run", path, "--out", out, "--resume")[0] == 0
+
+
+def test_a_closed_run_counts_what_was_never_stored_as_missing(tmp_path, experiment_file):
+    path = experiment_file(microscope={"faults": {"disconnect_at_frame": 15}})
+    out = tmp_path / "run"
+    assert livephase("run", path, "--out", out)[0] != 0
+    assert verify(out).pending == 26
+    status, text, errors = livephase("abort", out)
+    assert status == 0, errors
+    assert "closed" in text
+    found = verify(out)
+    assert found.ok
+    assert (found.written, found.missing, found.pending) == (14, 26, 0)
+
+
+def test_the_reconstruction_of_a_recording_is_not_resumed_as_a_run(tmp_path, experiment_file):
+    path = experiment_file(sequence={"timepoints": 3})
+    assert livephase("run", path, "--out", tmp_path / "run")[0] == 0
+    again = tmp_path / "again"
+    assert livephase("reconstruct", tmp_path / "run", "--experiment", path, "--out", again)[0] == 0
+    status, _, errors = livephase("run", path, "--out", again, "--resume")
+    assert status != 0
+    assert "livephase reconstruct" in errors

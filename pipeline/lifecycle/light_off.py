@@ -7,6 +7,7 @@ import multiprocessing
 
 from drivers.registry import open_driver
 from pipeline.experiment import Experiment
+from pipeline.lifecycle.signals import deaf_children
 
 log = logging.getLogger("livephase")
 
@@ -31,7 +32,8 @@ def turn_light_off(experiment: Experiment) -> bool:
     process = multiprocessing.get_context("spawn").Process(
         target=_light_off, args=(experiment,), name="livephase light off"
     )
-    process.start()
+    with deaf_children():
+        process.start()
     process.join(_TIMEOUT_S)
     if process.is_alive():
         process.kill()

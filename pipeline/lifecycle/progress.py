@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -125,11 +126,13 @@ class TerminalProgress:
         for name in rows:
             table.add_column(name, justify="right")
         table.add_row(state, *rows.values())
-        self._live.update(table, refresh=True)
+        with suppress(OSError):
+            self._live.update(table, refresh=True)
 
     def message(self, text: str) -> None:
         """Above the table."""
-        self._console.print(text, style="yellow", markup=False, highlight=False)
+        with suppress(OSError):
+            self._console.print(text, style="yellow", markup=False, highlight=False)
 
 
 class PlainProgress:
@@ -158,7 +161,9 @@ class PlainProgress:
 
     def message(self, text: str) -> None:
         """One line on stderr."""
-        print(text, file=sys.stderr, flush=True)
+        # Whoever read it may be gone (a closed terminal, `| head`): no reason to end a run.
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def progress_display(

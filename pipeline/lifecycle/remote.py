@@ -6,13 +6,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.control import Control, Request
+from pipeline.control import Command, Control, Request
+from pipeline.control import RunState as LiveState
 from pipeline.errors import RunFolderError, StoreError
-from pipeline.lifecycle.sessions import read_sessions
+from pipeline.lifecycle.sessions import read_sessions, reclaim
 from pipeline.mailbox import Mailbox, Result
+from pipeline.stages.stage_lock import wait_for_stages
 from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.telemetry import Telemetry
 
+_CAN_BE_CLOSED = (RunState.FAILED, RunState.INTERRUPTED, RunState.STOPPED)
 # The supervisor looks many times a second; a machine that swaps may take a moment.
 _ANSWER_S = 5.0
 _ANSWERS = {
@@ -30,8 +33,8 @@ def run_status(run: Path) -> dict[str, Any]:
     status: dict[str, Any] = {"run": str(run), "state": state.value}
     if state is not RunState.RUNNING:
         return status
-    names = read_sessions(folder)[-1].shared_memory
     try:
+        names = _shared_memory(folder)
         with (
             Control.attach(names["control"]) as control,
             Telemetry.attach(names["telemetry"]) as telemetry,
@@ -61,10 +64,27 @@ def newest_phase(run: Path | str, after: int = 0) -> Result | None:
     if folder.state() is not RunState.RUNNING:
         return None
     try:
-        with Mailbox.attach(read_sessions(folder)[-1].shared_memory["mailbox"]) as mailbox:
+        with Mailbox.attach(_shared_memory(folder)["mailbox"]) as mailbox:
             return mailbox.newest(after)
     except StoreError:
         return None  # just starting or ending
+
+
+def _shared_memory(folder: RunFolder) -> dict[str, str]:
+    """Names of the shared memory of the session that is going on.
+
+    Raises
+    ------
+    StoreError
+        There is none: the run is just starting, or is the reconstruction of a recording.
+    """
+    sessions = read_sessions(folder)
+    if not sessions:
+        raise StoreError(
+            f"no stages are at work on {folder.path}: it is just starting, or `livephase reconstruct` is at work",
+            "try again in a moment",
+        )
+    return sessions[-1].shared_memory
 
 
 def ask(run: Path, request: str) -> str:
@@ -77,15 +97,17 @@ def ask(run: Path, request: str) -> str:
     """
     folder = RunFolder(run)
     state = folder.state()
+    wanted = Request[request.upper()]
+    if wanted is Request.ABORT and state in _CAN_BE_CLOSED:
+        return _close(folder)
     if state is not RunState.RUNNING:
         raise RunFolderError(
             f"the run in {run} is not going on: it is {state.value}",
             "`livephase run … --resume` goes on with it",
         )
-    names = read_sessions(folder)[-1].shared_memory
-    wanted = Request[request.upper()]
     try:
-        with Control.attach(names["control"]) as control:
+        with Control.attach(_shared_memory(folder)["control"]) as control:
+            _refuse_in_vain(control, wanted)
             control.request(wanted)
             deadline = time.monotonic() + _ANSWER_S
             while not control.is_handled(wanted):
@@ -95,7 +117,22 @@ def ask(run: Path, request: str) -> str:
                     )
                 time.sleep(0.02)
     except StoreError as error:
-        raise RunFolderError(
-            f"the run in {run} is just starting or ending", "try again in a moment"
-        ) from error
+        raise RunFolderError(error.cause, error.fix) from error
     return _ANSWERS[wanted]
+
+
+def _refuse_in_vain(control: Control, wanted: Request) -> None:
+    """Refuse to pause what takes no frames, and to resume what is not paused."""
+    if wanted is Request.PAUSE and control.state is LiveState.DRAINING:
+        raise RunFolderError("all frames are taken: there is nothing to pause", "")
+    if wanted is Request.RESUME and control.command not in (Command.PAUSE, Command.WAIT):
+        raise RunFolderError("the run is not paused", "`livephase status` says what it is doing")
+
+
+def _close(folder: RunFolder) -> str:
+    """Close a run that nobody works on: what was never stored counts as missing from here on."""
+    with folder.lock():
+        wait_for_stages(folder.path)
+        reclaim(folder)
+        folder.update(RunState.ABORTED)
+    return "closed: frames that were never stored count as missing (--resume --even-aborted opens it again)"

@@ -6,7 +6,7 @@ import logging
 import platform
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from pipeline.lifecycle.preflight import (
 )
 from pipeline.lifecycle.progress import ProgressDisplay, progress_display
 from pipeline.lifecycle.report import report_text, write_report
-from pipeline.lifecycle.sessions import begin_session, close_session, reclaim
+from pipeline.lifecycle.sessions import begin_session, close_session, read_sessions, reclaim
 from pipeline.lifecycle.signals import stop_signals
 from pipeline.lifecycle.supervisor import Outcome, SharedNames, Supervisor
 from pipeline.log import log_to, stop_logging
@@ -97,20 +97,22 @@ def run_experiment(
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(Path(experiment))
     folder = RunFolder(Path(out))
+    if folder.is_run():
+        # Before the preflight: what is done needs neither microscope nor recording any more.
+        done = _may_resume(folder, experiment, resume=resume, even_aborted=even_aborted)
+        if done is not None:
+            return done
     need = estimate(experiment, folder.path)
     with folder.lock():
         continued = folder.is_run()
         if continued:
-            done = _may_resume(folder, experiment, resume=resume, even_aborted=even_aborted)
-            if done is not None:
-                return done
             wait_for_stages(folder.path)
             reclaim(folder)
         else:
             calibration = resolve_calibration(experiment)
             check_calibration(experiment, calibration)
             check_disk(need)
-            calibration.save(_new(folder, experiment).calibration)
+            _create(folder, experiment, calibration)
         handler = log_to(folder.log, "supervisor")
         try:
             return _session(folder, experiment, need, process_start, continued, write_truth)
@@ -129,17 +131,19 @@ def resolve_calibration(experiment: Experiment) -> Calibration:
     return Calibration()
 
 
-def _new(folder: RunFolder, experiment: Experiment) -> RunFolder:
-    folder.create(experiment)
+def _create(folder: RunFolder, experiment: Experiment, calibration: Calibration) -> None:
+    """Make the folder a run. What makes it one comes last: a creation that is cut short is begun anew."""
+    measurement = chosen_measurement(experiment)
+    names = ("livephase", "numpy", "torch", "tensorstore", "zarr")
     folder.update(
+        RunState.RUNNING,
         created_utc=time.time(),
-        versions={
-            name: version(name) for name in ("livephase", "numpy", "torch", "tensorstore", "zarr")
-        }
-        | {"python": platform.python_version()},
+        versions={name: version(name) for name in names} | {"python": platform.python_version()},
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        weights_sha256=None if measurement is None else measurement.weights_sha256,
     )
-    return folder
+    calibration.save(folder.calibration)
+    folder.create(experiment)
 
 
 def _may_resume(
@@ -151,12 +155,27 @@ def _may_resume(
             f"{folder.path} holds a run already",
             "add --resume to go on with it, or give another folder as --out",
         )
+    info = folder.info()
+    if "source" in info:
+        raise RunFolderError(
+            f"{folder.path} is the reconstruction of a recording ({info['source']})",
+            "`livephase reconstruct` with the same recording goes on with it",
+        )
     if folder.experiment().fingerprint() != experiment.fingerprint():
         raise RunFolderError(
             f"{folder.path} holds the run of another experiment",
             f"resume with {folder.experiment_file}, or give another folder as --out",
         )
-    state = RunState(folder.state())
+    state = folder.state()
+    if state is RunState.RUNNING:
+        return None  # the lock will say who has it
+    measurement = chosen_measurement(experiment)
+    weights = None if measurement is None else measurement.weights_sha256
+    if weights != info.get("weights_sha256"):
+        raise RunFolderError(
+            f"the weights of {experiment.reconstruction.method} are not those that {folder.path} was begun with",
+            "put the first ones back, or reconstruct the run into a new folder with `livephase reconstruct`",
+        )
     if state is RunState.ABORTED and not even_aborted:
         raise RunFolderError(
             f"the run in {folder.path} was aborted",
@@ -168,6 +187,12 @@ def _may_resume(
         export_frame_table(folder)
         return RunResult(folder.path, state, write_report(folder, experiment))
     return None
+
+
+def _is_complete(folder: RunFolder, experiment: Experiment) -> bool:
+    """Whether every planned slot is stored, and reconstructed as far as it can be."""
+    reader = RunReader(folder.path)
+    return bool(reader.committed().all()) and not _backlog(experiment, reader)
 
 
 def _backlog(experiment: Experiment, reader: RunReader) -> int:
@@ -212,6 +237,8 @@ def _session(
         log.warning(warning)
     slots = ring_slots(experiment, open_layout(folder.raw_store, experiment).timepoints_per_shard)
     names = SharedNames.new()
+    delivered = sum(s.acquired or 0 for s in read_sessions(folder))
+    stored = int((reader.raw_records.last("frames")["status"] == FrameStatus.WRITTEN).sum())
     begin_session(folder, process_start, names, todo)
     with (
         stop_signals() as signals,
@@ -226,11 +253,27 @@ def _session(
         for warning in need.warnings:
             progress.message(warning)
         supervisor = Supervisor(
-            folder, experiment, measurement, slots, todo, names, signals, progress
+            folder,
+            experiment,
+            measurement,
+            slots,
+            todo,
+            max(0, delivered - stored),
+            names,
+            signals,
+            progress,
         )
-        outcome = supervisor.run(
-            on_telemetry=lambda telemetry: _serve(experiment, telemetry, serving, progress)
-        )
+        try:
+            outcome = supervisor.run(
+                on_telemetry=lambda telemetry: _serve(experiment, telemetry, serving, progress)
+            )
+        except LivephaseError as error:
+            close_session(folder, Outcome(RunState.FAILED, error))
+            folder.update(RunState.FAILED)
+            raise
+    if outcome.state is RunState.STOPPED and _is_complete(folder, experiment):
+        # Told to stop when there was nothing left to stop.
+        outcome = replace(outcome, state=RunState.DONE)
     try:
         report = _close(folder, experiment, outcome, write_truth)
     except (LivephaseError, OSError) as error:

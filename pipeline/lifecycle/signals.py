@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 
@@ -21,7 +22,7 @@ class StopSignals:
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Catch SIGINT, SIGTERM (and Ctrl+Break on Windows) for as long as the context lasts.
+    """Catch SIGINT, SIGTERM, SIGHUP (a dropped terminal; Ctrl+Break on Windows) within the context.
 
     Python delivers signals to the main thread only: elsewhere, as under a
     notebook's worker thread, the run is stopped through its control object.
@@ -31,11 +32,32 @@ def stop_signals() -> Iterator[StopSignals]:
         yield signals
         return
     caught = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGBREAK"):
-        caught.append(signal.SIGBREAK)
+    caught += [getattr(signal, name) for name in ("SIGHUP", "SIGBREAK") if hasattr(signal, name)]
     before = {s: signal.signal(s, signals._received) for s in caught}
     try:
         yield signals
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that are started within the context don't hear Ctrl+C, from their first instruction on.
+
+    Ctrl+C at a terminal goes to every process of the group. A stage ignores it once it runs, but its
+    imports take seconds before. POSIX only: a child inherits what its parent blocks. On Windows the
+    stages ignore it as soon as they can.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # multiprocessing starts a helper with its first process, and unblocks these signals after that.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from pipeline.errors import LivephaseError
+from pipeline.lifecycle.signals import deaf_children
 from pipeline.stages.context import StageContext, StageReporter
 
 
@@ -40,7 +41,8 @@ class StageProcess:
             args=(self._kind, self.context, theirs),
             name=f"livephase {self.context.stage}",
         )
-        self._process.start()
+        with deaf_children():
+            self._process.start()
         theirs.close()
 
     @property
@@ -84,6 +86,10 @@ class StageProcess:
         self.failure = None
         self._connection.close()
         self._start()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
 
     def end(self, timeout_s: float) -> None:
         """Wait for the process; kill it where it does not end by itself."""

@@ -20,12 +20,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pipeline.control import ACQUIRE, RECONSTRUCT, RECORD, Command, Control, Request, StageState
+from pipeline.control import ACQUIRE, RECONSTRUCT, RECORD, Command, Control, StageState
 from pipeline.control import RunState as LiveState
 from pipeline.errors import LivephaseError
 from pipeline.experiment import Experiment
 from pipeline.frames import Measurement, SlotKey
 from pipeline.lifecycle.light_off import turn_light_off
+from pipeline.lifecycle.orders import Orders
 from pipeline.lifecycle.signals import StopSignals
 from pipeline.lifecycle.stage_process import StageProcess
 from pipeline.mailbox import Mailbox
@@ -45,6 +46,9 @@ _STILL_S = 60.0
 _MOST_FRUITLESS_RESTARTS = 5
 # Loading torch, weights and transfer functions on a slow, cold disk.
 _READY_TIMEOUT_S = 180.0
+# An abort gives the camera this long to end its burst; the light is off by then.
+_ABORT_PATIENCE_S = 10.0
+_END_S = 2.0
 
 
 class Progress(Protocol):
@@ -92,6 +96,8 @@ class Supervisor:
     ----------
     todo
         The slots to take, in order; empty: only what is recorded is reconstructed.
+    lost_before
+        Frames that earlier sessions' cameras delivered and that are taken again.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class Supervisor:
         measurement: Measurement | None,
         ring_slots: int,
         todo: tuple[SlotKey, ...],
+        lost_before: int,
         names: SharedNames,
         signals: StopSignals,
         progress: Progress,
@@ -110,14 +117,16 @@ class Supervisor:
         self._measurement = measurement
         self._ring_slots = ring_slots
         self._todo = todo
+        self._lost_before = lost_before
         self._names = names
         self._signals = signals
         self._progress = progress
         self._error: LivephaseError | None = None
-        self._aborting = False
-        self._stopping = False
+        self._ran = False  # whether every stage was ready once
+        self._stages: list[StageProcess] = []
+        self._told_to_end: float | None = None
         # What was done at each stage's last death, and how many deaths there were since without any more.
-        self._deaths: dict[str, tuple[tuple[int, int], int]] = {}
+        self._deaths: dict[str, tuple[float, int]] = {}
         self._still: set[str] = set()
         self._look_again = 0.0
 
@@ -137,18 +146,38 @@ class Supervisor:
             stack.callback(mailbox.unlink)
             ring = Ring.create(self._names.ring, plan, self._ring_slots)
             stack.callback(ring.unlink)
+            self._orders = Orders(self._control, self._signals, self._progress.message)
             self._counters = self._telemetry.writer("supervisor")
             self._counters.set("frames_planned", plan.frames)
+            self._counters.add("frames_reacquired", self._lost_before)
             on_telemetry(self._telemetry)
             self._set_state(LiveState.ARMING)
-            self._stages = [StageProcess(*s) for s in self._entries()]
+            if not self._todo:
+                # Only the backlog is left: the microscope stays as it is.
+                self._control.stage(ACQUIRE).say(StageState.FINISHED)
             try:
+                for entry in self._entries():
+                    self._stages.append(StageProcess(*entry))
                 self._until_ready()
                 self._supervise()
+            except BaseException:
+                self._end_in_the_dark()
+                raise
             finally:
                 for stage in self._stages:
-                    stage.end(timeout_s=2.0)
-            return self._outcome()
+                    stage.end(timeout_s=_END_S)
+            outcome = self._outcome()
+            self._set_state(LiveState[outcome.state.name])
+            return outcome
+
+    def _end_in_the_dark(self) -> None:
+        """Something here failed: no stage is left alone with the light on."""
+        log.exception("the supervisor failed")
+        self._control.order(Command.ABORT)
+        for stage in self._stages:
+            stage.end(timeout_s=_END_S)
+        if self._telemetry.value("light_on"):
+            self._turn_light_off()
 
     def _entries(self) -> list[tuple[str, StageContext]]:
         def context(name: str, index: int) -> StageContext:
@@ -165,10 +194,9 @@ class Supervisor:
                 todo=self._todo if index == ACQUIRE else (),
             )
 
-        entries: list[tuple[str, StageContext]] = [
-            ("acquire", context("acquire", ACQUIRE)),
-            ("record", context("record", RECORD)),
-        ]
+        entries = [("record", context("record", RECORD))]
+        if self._todo:
+            entries.insert(0, ("acquire", context("acquire", ACQUIRE)))
         if self._measurement is not None:
             for worker in range(self._experiment.reconstruction.workers):
                 entries.append(
@@ -179,44 +207,53 @@ class Supervisor:
     def _until_ready(self) -> None:
         """Wait for every stage: weights that don't fit are found before the light goes on."""
         deadline = time.monotonic() + _READY_TIMEOUT_S
-        while True:
+        while self._error is None and self._orders.command == Command.WAIT:
             states = [self._control.stage(s.context.index).state for s in self._stages]
-            if all(s >= StageState.READY for s in states) or self._stop_asked():
-                break
-            for stage in self._stages:
-                self._show(stage)
-                if not stage.alive:
-                    stage.poll()
-                    self._error = stage.failure or LivephaseError(
-                        f"the {stage.name} stage ended before the run began (exit status {stage.exit_code})",
-                        f"{self._folder.log} has the details",
-                    )
-                    self._order(Command.ABORT)
-                    return
+            if all(s >= StageState.READY for s in states):
+                self._ran = True
+                self._orders.begin()
+                return
+            self._look_after_stages()
             if time.monotonic() > deadline:
                 self._error = LivephaseError(
                     f"the stages were not ready within {_READY_TIMEOUT_S:.0f} s",
                     f"{self._folder.log} has the details",
                 )
-                self._order(Command.ABORT)
-                return
-            self._tick("arming")
-        if self._control.command == Command.WAIT:
-            self._order(Command.RUN)
-            self._set_state(LiveState.RUNNING)
+                for stage in self._stages:
+                    if self._control.stage(stage.context.index).state < StageState.READY:
+                        stage.kill()
+        if self._error is not None:
+            self._orders.give(Command.ABORT)
 
     def _supervise(self) -> None:
         while not all(self._is_over(stage) for stage in self._stages):
-            self._obey_signals()
-            self._obey_requests()
-            for stage in self._stages:
-                self._show(stage)
-                if not stage.alive and stage.exit_code != 0 and not self._is_gone(stage):
-                    self._bury(stage)
+            self._look_after_stages()
+            self._end_a_hanging_camera()
             self._follow_state()
-            self._tick(self._control.state.name.lower())
         for stage in self._stages:
             self._show(stage)
+
+    def _look_after_stages(self) -> None:
+        acquisition = self._control.stage(ACQUIRE).state
+        self._orders.look(acquisition not in (StageState.FINISHED, StageState.GONE))
+        for stage in self._stages:
+            self._show(stage)
+            if not stage.alive and stage.exit_code != 0 and not self._is_gone(stage):
+                self._bury(stage)
+        self._tick(self._control.state.name.lower())
+
+    def _end_a_hanging_camera(self) -> None:
+        """An acquire stage that does not end though it was told to is killed; its light goes off then."""
+        acquire = next((s for s in self._stages if s.context.index == ACQUIRE and s.alive), None)
+        if acquire is None or not self._orders.stopping:
+            self._told_to_end = None
+            return
+        now = time.monotonic()
+        self._told_to_end = self._told_to_end or now
+        aborting = self._orders.command == Command.ABORT
+        if self._orders.at_once or (aborting and now - self._told_to_end > _ABORT_PATIENCE_S):
+            self._progress.message("the acquire stage does not end: it is killed")
+            acquire.kill()
 
     def _is_over(self, stage: StageProcess) -> bool:
         return not stage.alive and (stage.exit_code == 0 or self._is_gone(stage))
@@ -226,40 +263,33 @@ class Supervisor:
 
     def _bury(self, stage: StageProcess) -> None:
         """Decide what a stage's death means."""
-        done = (
-            self._telemetry.total("slots_committed"),
-            self._telemetry.total("slots_reconstructed"),
-        )
-        how = (
-            f"was killed by signal {-(stage.exit_code or 0)}"
-            if (stage.exit_code or 0) < 0
-            else "failed"
-        )
+        code = stage.exit_code or 0
+        how = f"was killed by signal {-code}" if code < 0 else "failed"
         log.error("stage died", extra={"stage": stage.name, "how": how})
         if stage.context.index == ACQUIRE:
             if self._telemetry.value("light_on"):
                 self._turn_light_off()
             self._give_up(
                 stage,
-                stage.failure
-                or LivephaseError(
-                    f"the acquire stage {how}: the light was turned off and complete frames were kept",
-                    "`--resume` takes the interrupted timepoint again and goes on",
-                ),
+                f"the acquire stage {how}: the light was turned off and complete frames were kept",
+                "`--resume` takes the interrupted timepoint again and goes on",
             )
             return
-        before, fruitless = self._deaths.get(stage.name, ((-1, -1), 0))
+        done = self._work_of(stage)
+        before, fruitless = self._deaths.get(stage.name, (None, 0))
         fruitless = fruitless + 1 if before == done else 0
         self._deaths[stage.name] = done, fruitless
-        hopeless = stage.failure is not None and (stage.exit_code or 0) > 1
-        if hopeless or fruitless >= _MOST_FRUITLESS_RESTARTS:
+        # A reason of its own, or anything at all before the run began, will be the same next time.
+        hopeless = stage.failure is not None and (code > 1 or not self._ran)
+        unwanted = stage.context.index != RECORD and self._orders.command in (
+            Command.LEAVE_BACKLOG,
+            Command.ABORT,
+        )
+        if hopeless or unwanted or fruitless >= _MOST_FRUITLESS_RESTARTS:
             self._give_up(
                 stage,
-                stage.failure
-                or LivephaseError(
-                    f"the {stage.name} stage {how} {fruitless + 1} times without getting anything done",
-                    f"{self._folder.log} has the details; `--resume` goes on",
-                ),
+                f"the {stage.name} stage {how} {fruitless + 1} times without getting anything done",
+                f"{self._folder.log} has the details; `--resume` goes on",
             )
             return
         self._progress.message(
@@ -269,52 +299,27 @@ class Supervisor:
         self._control.stage(stage.context.index).say(StageState.STARTING)
         stage.restart()
 
+    def _work_of(self, stage: StageProcess) -> float:
+        """How many slots a stage has finished, over all its lives."""
+        counter = "slots_committed" if stage.context.index == RECORD else "slots_reconstructed"
+        return self._telemetry.by_stage(counter).get(stage.name, 0.0)
+
     def _turn_light_off(self) -> None:
         if turn_light_off(self._experiment):
             self._counters.set("light_on", 0)
         else:
             self._progress.message("THE LIGHT MAY STILL BE ON: switch it off by hand")
 
-    def _give_up(self, stage: StageProcess, error: LivephaseError) -> None:
-        self._error = self._error or error
+    def _give_up(self, stage: StageProcess, cause: str, fix: str) -> None:
+        """The stage stays dead. Its own reason is told; `cause` and `fix` where it could give none."""
+        error = stage.failure or LivephaseError(cause, fix)
+        if self._error is None:
+            self._error = error
+            self._progress.message(str(error))
         self._control.stage(stage.context.index).say(StageState.GONE)
-        self._progress.message(str(error))
         if stage.context.index == RECORD:
             # Without a recorder nothing more can be kept: no cell is to be lit for nothing.
-            self._order(Command.ABORT)
-
-    def _obey_signals(self) -> None:
-        if self._signals.count >= 1 and not self._stopping:
-            self._stop()
-        if self._signals.count >= 2 and self._control.command == Command.STOP:
-            self._order(Command.LEAVE_BACKLOG)
-            self._progress.message("leaving the backlog: `--resume` reconstructs it")
-
-    def _obey_requests(self) -> None:
-        request = self._control.take_request()
-        if request == Request.PAUSE and self._control.command == Command.RUN:
-            self._order(Command.PAUSE)
-        elif request == Request.RESUME and self._control.command == Command.PAUSE:
-            self._order(Command.RUN)
-        elif request == Request.STOP:
-            self._stop()
-        elif request == Request.ABORT:
-            self._aborting = True
-            self._order(Command.ABORT)
-            self._progress.message("aborting: the light goes off, what is complete is stored")
-
-    def _stop(self) -> None:
-        self._stopping = True
-        if self._control.command in (Command.WAIT, Command.RUN, Command.PAUSE):
-            self._order(Command.STOP)
-            self._progress.message(
-                "stopping after this timepoint; Ctrl+C again leaves the backlog to --resume"
-            )
-
-    def _stop_asked(self) -> bool:
-        self._obey_signals()
-        self._obey_requests()
-        return self._control.command not in (Command.WAIT, Command.RUN)
+            self._orders.give(Command.ABORT)
 
     def _follow_state(self) -> None:
         acquisition = self._control.stage(ACQUIRE).state
@@ -322,12 +327,8 @@ class Supervisor:
             self._set_state(LiveState.DRAINING)
         elif acquisition == StageState.PAUSED:
             self._set_state(LiveState.PAUSED)
-        elif self._control.command == Command.RUN:
+        elif self._orders.command == Command.RUN:
             self._set_state(LiveState.RUNNING)
-
-    def _order(self, command: Command) -> None:
-        log.info("order", extra={"command": command.name.lower()})
-        self._control.order(command)
 
     def _set_state(self, state: LiveState) -> None:
         if self._control.state != state:
@@ -365,9 +366,9 @@ class Supervisor:
     def _outcome(self) -> Outcome:
         if self._error is not None:
             state = RunState.FAILED
-        elif self._aborting:
+        elif self._orders.aborted_by_user:
             state = RunState.ABORTED
-        elif self._control.command in (Command.STOP, Command.LEAVE_BACKLOG):
+        elif self._orders.stopping:
             state = RunState.STOPPED
         else:
             state = RunState.DONE

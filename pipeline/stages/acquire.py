@@ -25,6 +25,7 @@ from pipeline.frames import FrameStatus, MissingReason, Plan, SlotKey
 from pipeline.ring import Ring, WritableSlot
 from pipeline.stages.assembly import SlotAssembler
 from pipeline.stages.context import StageContext, StageReporter, stage_life
+from pipeline.stages.light import LightGuard
 from pipeline.stages.orphan import watch_parent
 from pipeline.telemetry import StageWriter, Telemetry
 
@@ -35,6 +36,10 @@ _LOOK_S = 0.02
 # A burst that ends without a single slot is armed again this often before the run fails.
 _ARM_ATTEMPTS = 3
 _ENDING = (Command.STOP, Command.LEAVE_BACKLOG, Command.ABORT)
+
+
+class _OrderedAtFullRing(Exception):  # noqa: N818 - not an error: a way out of the driver's call
+    """An order came while the ring was full: the slot that could not begin is left for later."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Acquisition:
         self,
         experiment: Experiment,
         driver: Driver,
+        light: LightGuard,
         ring: Ring,
         control: StageControl,
         counters: StageWriter,
@@ -75,6 +81,7 @@ class Acquisition:
         self._experiment = experiment
         self._plan = experiment.plan()
         self._driver = driver
+        self._light = light
         self._ring = ring
         self._control = control
         self._counters = counters
@@ -102,8 +109,8 @@ class Acquisition:
             )
             if not self._wait_until(start, burst.due_s) or not self._take(burst.slots):
                 break
-            self._light_off()
-        self._light_off()
+            self._light.off()
+        self._light.off()
         self._say(StageState.FINISHED)
 
     def _check(self, camera: CameraInfo) -> None:
@@ -123,12 +130,13 @@ class Acquisition:
             if not self._obey():
                 return False
             self._say(StageState.RUNNING)
-            self._counters.set("light_on", 1)
             self._assembler.expect(remaining)
-            self._driver.arm(remaining)
-            self._drain_burst()
+            if not self._light.arm(remaining):
+                return False
+            undisturbed = self._drain_burst()
             left = self._assembler.remaining
-            fruitless = fruitless + 1 if len(left) == len(remaining) else 0
+            nothing = undisturbed and len(left) == len(remaining)
+            fruitless = fruitless + 1 if nothing else 0
             remaining = left
             if remaining and fruitless == _ARM_ATTEMPTS:
                 raise DriverError(
@@ -137,7 +145,8 @@ class Acquisition:
                 )
         return True
 
-    def _drain_burst(self) -> None:
+    def _drain_burst(self) -> bool:
+        """Take frames until the burst is over; whether it came to its own end, without an order."""
         stopping = False
         while True:
             if not stopping and self._ordered() != Command.RUN:
@@ -145,9 +154,15 @@ class Acquisition:
                 stopping = True
             try:
                 event = self._driver.next_frame(self._assembler.destination)
+            except _OrderedAtFullRing:
+                self._assembler.discard()
+                self._light.off()
+                return False
             except DriverError:
                 # What was complete is in the ring; the torn slot is taken again on resume.
                 self._assembler.discard()
+                if self._light.forbidden:
+                    return False  # the driver complains of the dark, which was ordered
                 raise
             self._control.beat()
             for message in self._driver.messages():
@@ -156,7 +171,7 @@ class Acquisition:
             if event is None:
                 # What the driver neither delivered nor reported lost when its burst ended.
                 self._assembler.close(MissingReason.DROPPED)
-                return
+                return not stopping
             if isinstance(event, Arrived):
                 self._counters.add("frames_acquired", 1)
                 self._counters.set("camera_buffer_fill", event.buffer_fill)
@@ -178,6 +193,8 @@ class Acquisition:
             if slot is not None:
                 return slot
             self._control.beat()
+            if self._ordered() != Command.RUN or self._control.recording == StageState.GONE:
+                raise _OrderedAtFullRing
             if not waited:
                 waited = True
                 self._counters.add("ring_full_waits", 1)
@@ -214,7 +231,7 @@ class Acquisition:
     def _obey(self) -> bool:
         """Hold while paused, in the dark. False: stop, leave or abort was ordered."""
         if self._ordered() == Command.PAUSE:
-            self._light_off()
+            self._light.off()
             self._say(StageState.PAUSED)
             log.info("paused")
             began = time.monotonic()
@@ -228,10 +245,6 @@ class Acquisition:
     def _ordered(self) -> Command:
         return self._control.command
 
-    def _light_off(self) -> None:
-        self._driver.light_off()
-        self._counters.set("light_on", 0)
-
     def _idle(self, at_most_s: float = _LOOK_S) -> None:
         self._control.beat()
         time.sleep(min(at_most_s, _LOOK_S))
@@ -244,13 +257,17 @@ def acquire(context: StageContext, reporter: StageReporter) -> None:
     """Entry point of the process."""
     with stage_life(context, reporter) as stack:
         driver = open_driver(context.experiment)
-        watch_parent(driver.light_off)
         ring = stack.enter_context(Ring.attach(context.ring))
-        control = stack.enter_context(Control.attach(context.control))
+        control = stack.enter_context(Control.attach(context.control)).stage(context.index)
         telemetry = stack.enter_context(Telemetry.attach(context.telemetry))
         counters = telemetry.writer(context.stage)
+        light = LightGuard(driver, counters)
+        watch_parent(light.off_for_good)
+        light.watch_for_abort(control)
+        stack.callback(light.end_watch)
         # Undone in reverse: the driver is closed, which puts the light out, and then it is said to be out.
         stack.callback(counters.set, "light_on", 0)
         stack.callback(driver.close)
-        stage = control.stage(context.index)
-        Acquisition(context.experiment, driver, ring, stage, counters, reporter).run(context.todo)
+        Acquisition(context.experiment, driver, light, ring, control, counters, reporter).run(
+            context.todo
+        )

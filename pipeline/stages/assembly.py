@@ -79,10 +79,7 @@ class SlotAssembler:
         """Account for a frame that was written into its destination."""
         slot = self._open(event.key.slot)
         row = slot.records[self._plan.index(event.key)]
-        if row["status"] == FrameStatus.WRITTEN:
-            raise DriverError(
-                f"the driver delivered {event.key} twice", "report this with the run's log.jsonl"
-            )
+        self._refuse_second_fate(row, event.key)
         row["image_number"] = event.image_number
         row["time_utc"] = event.time_utc
         row["time_monotonic"] = event.time_monotonic
@@ -96,6 +93,7 @@ class SlotAssembler:
         """Account for frames that will never arrive, over as many slots as they span."""
         for key in event.keys:
             slot = self._open(key.slot)
+            self._refuse_second_fate(slot.records[self._plan.index(key)], key)
             self._mark_missing(slot, self._plan.index(key), event.reason)
             self._publish_if_complete()
 
@@ -133,6 +131,13 @@ class SlotAssembler:
         slot.records[:] = empty_records(self._plan.frames_per_slot)
         self._slot, self._key = slot, key
         return slot
+
+    @staticmethod
+    def _refuse_second_fate(row: np.void, key: FrameKey) -> None:
+        if row["status"] != FrameStatus.PENDING:
+            raise DriverError(
+                f"the driver accounted for {key} twice", "report this with the run's log.jsonl"
+            )
 
     @staticmethod
     def _mark_missing(slot: OpenSlot, k: int, reason: MissingReason) -> None:

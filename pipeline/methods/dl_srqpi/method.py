@@ -10,7 +10,7 @@ from pipeline.errors import ExperimentError, MethodError
 from pipeline.experiment import Condenser, Experiment
 from pipeline.frames import Measurement
 from pipeline.methods.dl_srqpi.fit import default_weights, nearest_focus, true_optics, why_unfit
-from pipeline.methods.dl_srqpi.header import read_record
+from pipeline.methods.dl_srqpi.header import read_record, sha256
 from pipeline.methods.dl_srqpi.record import UPSAMPLING
 from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings
 from pipeline.methods.settings import read_settings
@@ -42,7 +42,12 @@ class DlSrqpi:
             raise ExperimentError(
                 f"the weights {path.name} don't fit this experiment: {reason}", _FIX
             )
-        return Measurement(frames=(focus,), upsampling=UPSAMPLING, accepts_aliasing=True)
+        return Measurement(
+            frames=(focus,),
+            upsampling=UPSAMPLING,
+            accepts_aliasing=True,
+            weights_sha256=sha256(path),
+        )
 
     def load(
         self, experiment: Experiment, calibration: Calibration, device: str, weights: Path | None
