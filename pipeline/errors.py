@@ -59,3 +59,7 @@ class MethodError(LivephaseError):
     """A reconstruction method can't work on what it was given."""
 
     exit_code = 6
+
+
+class SlotError(MethodError):
+    """Nothing can be made of the frames of this one timepoint and position: it is skipped."""

@@ -104,7 +104,7 @@ def begin(path, experiment):
 
 
 def record_slots(folder, experiment, keys, missing=None):
-    """Write raw slots, each shard's in one group."""
+    """Write raw slots, each shard's in one group, recorded in this order."""
     missing = missing or {}
     with RawWriter(folder, experiment) as writer:
         groups = {}
@@ -113,7 +113,7 @@ def record_slots(folder, experiment, keys, missing=None):
             groups.setdefault(writer.shard_of(key), []).append(slot)
         for group in groups.values():
             writer.submit(group)
-        writer.flush()
+            writer.flush()
 
 
 def reconstruct_slots(folder, experiment, keys, worker=0, missing=None, outputs=("phase",)):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.calibration import Calibration
-from pipeline.errors import ExperimentError
+from pipeline.errors import ExperimentError, SlotError
 from pipeline.experiment import parse_experiment
 from pipeline.methods.tie import Tie
 
@@ -217,3 +217,10 @@ def test_refuses_with_the_fix(foci, settings, coherence, message):
     with pytest.raises(ExperimentError, match=message) as error:
         Tie().measurement(experiment((32, 32), foci, settings, light))
     assert error.value.fix
+
+
+def test_a_dark_frame_is_refused_in_a_sentence():
+    frames = np.ones((1, 2, 32, 32))
+    frames[0, 1] = 0
+    with pytest.raises(SlotError, match="a frame has no light"):
+        reconstruct(experiment((32, 32), (-1.0, 1.0)), frames)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.calibration import Calibration
-from pipeline.errors import MethodError
+from pipeline.errors import MethodError, SlotError
 from pipeline.experiment import Experiment, parse_experiment
 from pipeline.frames import FrameStatus, Measurement, MissingReason, empty_records
 from pipeline.methods.contract import Reconstruction
@@ -207,18 +207,19 @@ def test_a_frame_that_the_method_does_not_use_may_be_missing(use):
 
 
 @pytest.mark.parametrize(
-    ("images", "message"),
+    ("images", "kind", "message"),
     [
-        (torch.full((1, 96, 128), torch.nan), "NaN or infinite"),
-        (torch.full((1, 96, 128), torch.inf), "NaN or infinite"),
-        (torch.zeros(1, 48, 64), r"shape \(1, 1, 48, 64\), not \(1, 1, 96, 128\)"),
+        (torch.full((1, 96, 128), torch.nan), SlotError, "NaN or infinite"),
+        (torch.full((1, 96, 128), torch.inf), SlotError, "NaN or infinite"),
+        (torch.zeros(1, 48, 64), MethodError, r"shape \(1, 1, 48, 64\), not \(1, 1, 96, 128\)"),
     ],
 )
-def test_a_broken_result_is_refused(use, images, message):
+def test_a_broken_result_is_refused(use, images, kind, message):
     exp = experiment()
     use(Answer(images))
-    with pytest.raises(MethodError, match=message):
+    with pytest.raises(kind, match=message) as caught:
         SlotReconstructor(exp, CALIBRATION).reconstruct(*take(exp, bump((96, 128), 0.8)))
+    assert caught.type is kind
 
 
 def test_calibration_state_is_said(use):

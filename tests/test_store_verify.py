@@ -69,9 +69,11 @@ def test_a_sound_run_is_counted(folder):
 def test_a_run_that_is_done_has_every_planned_slot(folder, experiment, state, missing, pending):
     size = experiment.plan().frames_per_slot
     with ledger(folder, experiment) as writer:
-        record = writer.dtype.itemsize
-    content = folder.raw_ledger.read_bytes()
-    folder.raw_ledger.write_bytes(content[:-record])  # the slot of timepoint 5 is gone, all of it
+        records = writer.records
+    folder.raw_ledger.unlink()
+    with ledger(folder, experiment) as writer:
+        for record in records[records["timepoint"] != 5]:
+            writer.append(record[None])
     folder.phase_ledger(0).unlink()
     shutil.rmtree(folder.phase_store)
     folder.update(state)

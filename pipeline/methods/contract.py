@@ -51,6 +51,12 @@ class Reconstructor(Protocol):
             brightfield. K in the order of `Measurement.frames`.
         valid
             ``[B, K, Y, X]`` bool, False where a pixel is missing, bad or saturated.
+
+        Raises
+        ------
+        SlotError
+            Nothing can be made of these frames (no light, say); the slot is skipped with a warning,
+            as it is where an image has NaN or infinite pixels.
         """
         ...
 

@@ -7,6 +7,7 @@ done, also if it was cut short: the ledger is its done-marker, slot by slot.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,11 +15,20 @@ from pathlib import Path
 import torch
 
 from pipeline.calibration import Calibration
+from pipeline.errors import SlotError
 from pipeline.frames import Measurement, Plan, SlotKey
-from pipeline.stages.reconstruction import SlotReconstructor, choose_device, reconstructible
+from pipeline.log import log_to, stop_logging
+from pipeline.stages.reconstruction import (
+    SlotReconstructor,
+    choose_device,
+    not_reconstructed,
+    reconstructible,
+)
 from pipeline.store.checksum import slot_crc
 from pipeline.store.phase_writer import PendingPhase, PhaseWriter
 from pipeline.store.reader import RunReader
+
+log = logging.getLogger("livephase")
 
 # More units than workers, so that none waits long for the last; each costs a ledger file.
 _UNITS_PER_WORKER = 4
@@ -58,11 +68,11 @@ def split_into_units(plan: Plan, timepoints: int) -> list[Unit]:
 
 
 def slots_to_do(reader: RunReader, measurement: Measurement, unit: Unit) -> list[SlotKey]:
-    """Slots of a unit that have the frames that are needed, and no reconstruction of them."""
+    """Slots of a unit that have the frames that are needed, and are neither reconstructed nor skipped."""
     todo = []
     for key in unit.slots():
         record = reader.raw_records.get(key)
-        if record is None or reader.is_reconstructed(key):
+        if record is None or reader.is_settled(key):
             continue
         if reconstructible(measurement, record["frames"]):
             todo.append(key)
@@ -70,7 +80,7 @@ def slots_to_do(reader: RunReader, measurement: Measurement, unit: Unit) -> list
 
 
 def reconstruct_unit(run: Path, unit: Unit, threads: int | None = None) -> int:
-    """Reconstruct what is left of a unit; returns how many slots that were.
+    """Reconstruct what is left of a unit; returns how many images that gave.
 
     Runs in a worker, which needs nothing but the run folder. `threads` are torch's on the CPU, its
     own choice where None.
@@ -87,21 +97,39 @@ def reconstruct_unit(run: Path, unit: Unit, threads: int | None = None) -> int:
         device = f"cuda:{unit.number % torch.cuda.device_count()}"
     core = _reconstructor(run, experiment.fingerprint(), device, threads)
     todo = slots_to_do(reader, core.measurement, unit)
-    with PhaseWriter(reader.folder, unit.number, experiment) as writer:
-        # One image is on its way to the disk while the next is computed.
-        before: tuple[PendingPhase, int, dict[str, float]] | None = None
-        for key in todo:
-            frames, records = reader.raw(key)
+    # A worker process has no log as yet.
+    handler = log_to(reader.folder.log, f"unit-{unit.number}")
+    try:
+        with PhaseWriter(reader.folder, unit.number, experiment) as writer:
+            return _reconstruct_slots(core, reader, writer, todo)
+    finally:
+        stop_logging(handler)
+
+
+def _reconstruct_slots(
+    core: SlotReconstructor, reader: RunReader, writer: PhaseWriter, todo: list[SlotKey]
+) -> int:
+    skipped = 0
+    # One image is on its way to the disk while the next is computed.
+    before: tuple[PendingPhase, int, dict[str, float]] | None = None
+    for key in todo:
+        frames, records = reader.raw(key)
+        # Of what was read, not of what the ledger says: pixels that rotted are refused.
+        crc = slot_crc(frames, records)
+        try:
             result = core.reconstruct(frames, records)
-            assert result is not None, "slots_to_do lists only those that can be reconstructed"
-            if before is not None:
-                writer.commit(*before)
-            # Of what was read, not of what the ledger says: pixels that rotted are refused.
-            crc = slot_crc(frames, records)
-            before = writer.write_levels(key, result.images), crc, result.quality
+        except SlotError as error:
+            log.warning("%s, %s", not_reconstructed(key), error)
+            writer.skip(key, crc)
+            skipped += 1
+            continue
+        assert result is not None, "slots_to_do lists only those that can be reconstructed"
         if before is not None:
             writer.commit(*before)
-    return len(todo)
+        before = writer.write_levels(key, result.images), crc, result.quality
+    if before is not None:
+        writer.commit(*before)
+    return len(todo) - skipped
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.control import RECONSTRUCT, Command, Control, StageControl, StageState
+from pipeline.errors import SlotError
 from pipeline.frames import FrameStatus, Plan, SlotKey
 from pipeline.mailbox import Mailbox
 from pipeline.ring import Ring
@@ -24,7 +25,7 @@ from pipeline.stages.backlog import Backlog
 from pipeline.stages.context import StageContext, StageReporter, stage_life
 from pipeline.stages.newest import NewestSlot
 from pipeline.stages.orphan import watch_parent
-from pipeline.stages.reconstruction import SlotReconstructor
+from pipeline.stages.reconstruction import SlotReconstructor, not_reconstructed
 from pipeline.store.checksum import slot_crc
 from pipeline.store.phase_writer import PendingPhase, PhaseWriter
 from pipeline.store.reader import RunReader
@@ -132,11 +133,19 @@ class Reconstructing:
     ) -> None:
         """`arrived` is when the slot's last frame came, for one that is reconstructed as it comes."""
         began = time.monotonic()
-        result = self._reconstructor.reconstruct(frames, records)
+        try:
+            result = self._reconstructor.reconstruct(frames, records)
+        except SlotError as error:
+            log.warning("%s, %s", not_reconstructed(key), error, extra={"key": tuple(key)})
+            self._writer.skip(key, slot_crc(frames, records))
+            self._counters.add("slots_skipped", 1)
+            return
         if result is None:
             missing = int((~_written(records)).sum())
             log.warning(
-                "not reconstructed: frames missing", extra={"key": tuple(key), "missing": missing}
+                "%s, frames are missing",
+                not_reconstructed(key),
+                extra={"key": tuple(key), "missing": missing},
             )
             self._counters.add("slots_skipped", 1)
             return
@@ -205,5 +214,5 @@ def reconstruct(context: StageContext, reporter: StageReporter) -> None:
             control.stage(context.index),
             telemetry.writer(context.stage),
             mailbox,
-            Backlog(context.folder, experiment, worker, reader.is_reconstructed),
+            Backlog(context.folder, experiment, worker, reader.is_settled),
         ).run()

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
-from pipeline.errors import MethodError
+from pipeline.errors import MethodError, SlotError
 from pipeline.experiment import Experiment
-from pipeline.frames import FrameStatus, Measurement, empty_records
+from pipeline.frames import FrameStatus, Measurement, SlotKey, empty_records
 from pipeline.methods.contract import Method
 from pipeline.methods.registry import find_method
 from pipeline.optics.sensor import Correction
@@ -145,8 +145,11 @@ class SlotReconstructor:
 
         Raises
         ------
+        SlotError
+            If the method can make nothing of these frames: it says so, or gives NaN or infinite
+            pixels. The next slot may be as good as any.
         MethodError
-            If the method gives images of a wrong shape, or NaN or infinite pixels.
+            If the method gives images of a wrong shape.
         """
         if not reconstructible(self.measurement, records):
             return None
@@ -163,7 +166,7 @@ class SlotReconstructor:
             )
         images = images[0].to(torch.float32)
         if not bool(torch.isfinite(images).all()):
-            raise MethodError(
+            raise SlotError(
                 f"method {self._name} gave NaN or infinite pixels",
                 "look at the frames, and at reconstruction.settings and weights",
             )
@@ -180,3 +183,8 @@ def reconstructible(measurement: Measurement, records: NDArray[np.void]) -> bool
     """Whether a slot with these records ``[K]`` has the frames that the method needs."""
     present = records["status"][list(measurement.frames)] == FrameStatus.WRITTEN
     return bool(present.any() if measurement.accepts_gaps else present.all())
+
+
+def not_reconstructed(key: SlotKey) -> str:
+    """How a log says so; the reason follows."""
+    return f"timepoint {key.timepoint}, position {key.position} is not reconstructed"

@@ -110,6 +110,10 @@ class RunReader:
         raw, skip = self.raw_records.get(key), self._skip_records.get(key)
         return raw is not None and skip is not None and raw["pixels_crc"] == skip["raw_crc"]
 
+    def is_settled(self, key: SlotKey) -> bool:
+        """Whether nothing is left to reconstruct of the recorded frames."""
+        return self.is_reconstructed(key) or self.is_skipped(key)
+
     def skipped(self) -> NDArray[np.bool_]:
         """``[timepoints, positions]``, True where `is_skipped`."""
         same = self.raw_records.last("pixels_crc") == self._skip_records.last("raw_crc")

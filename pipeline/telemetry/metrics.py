@@ -85,7 +85,7 @@ METRICS: Final = (
     Metric("slots_published", "counter", "Timepoints and positions handed over by acquisition."),
     Metric("slots_committed", "counter", "Timepoints and positions recorded in the raw ledger."),
     Metric("slots_reconstructed", "counter", "Phase images recorded in the phase ledger."),
-    Metric("slots_skipped", "counter", "Not reconstructed because frames are missing."),
+    Metric("slots_skipped", "counter", "Not reconstructed: frames are missing or unusable."),
     Metric("bytes_written", "counter", "Bytes of raw pixels made durable, before compression."),
     Metric(
         "ring_fill", "gauge", "Share of the ring that is not stored yet.", family="ring_fill_ratio"

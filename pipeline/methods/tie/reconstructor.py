@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
+from pipeline.errors import SlotError
 from pipeline.experiment import Experiment
 from pipeline.methods.background import zero_background
 from pipeline.methods.contract import Reconstruction
@@ -108,12 +109,15 @@ class TieReconstructor:
 
     @torch.inference_mode()
     def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
-        """See `Reconstructor`; the image is the phase, ``[B, 1, Y, X]``."""
+        """See `Reconstructor`; the image is the phase, ``[B, 1, Y, X]``. A dark frame is a `SlotError`."""
         device = self.intensity.device
         frames = fill_invalid(frames.to(device), valid.to(device))
         # Defocus moves light about but loses none, so a change of the mean is flicker of the lamp. The
         # background would not do: defocus skews its noise by 1e-4, and that much bends the field.
-        frames = frames / frames.mean((-2, -1), keepdim=True)
+        level = frames.mean((-2, -1), keepdim=True)
+        if not bool((level > 0).all()):
+            raise SlotError("a frame has no light", "look at lamp, shutter and exposure time")
+        frames = frames / level
         transport = torch.einsum("k,bkyx->byx", self.transport, frames)
         if self.uniform:
             phase = self._real(self._spectrum(transport) * self.inverse_laplacian)
