@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus
-from pipeline.lifecycle.report_page import report_page
+from pipeline.lifecycle.report_page import figure, report_page
 from pipeline.lifecycle.sessions import Session, read_sessions
 from pipeline.store.durable import replace_file
 from pipeline.store.frame_counts import count_frames
@@ -93,7 +93,7 @@ def _first_result_s(sessions: list[Session], reader: RunReader) -> float | None:
     """From the start of the first process until the first phase image was there to be seen.
 
     That is its slot's last frame and the latency from there; of a slot that was reconstructed
-    later, the time at which it was committed.
+    later, or whose frames are a recording's and bear its times, the time at which it was committed.
     """
     done = reader.reconstructed()
     if not sessions or not done.any():
@@ -104,8 +104,11 @@ def _first_result_s(sessions: list[Session], reader: RunReader) -> float | None:
     )
     seen = last_frame + reader.phase_records.last("latency_s")[done]
     committed = reader.phase_records.last("time_utc")[done]
-    first = np.where(np.isfinite(seen), seen, committed).min()
-    return round(float(first) - sessions[0].process_start_utc, 3)
+    began = sessions[0].process_start_utc
+    live = np.isfinite(seen) & (last_frame >= began) & (seen <= committed)
+    first = np.where(live, seen, committed).min()
+    # The computer's clock may have been set back meanwhile.
+    return max(0.0, round(float(first) - began, 3))
 
 
 def _seconds(session: Session) -> float | None:
@@ -143,8 +146,9 @@ def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
     quality = report.get("quality")
     if quality:
         lines.append(
-            f"  quality  SSIM {quality['ssim']:.3f}  PSNR {quality['psnr_db']:.1f} dB  "
-            f"RMSE {quality['rmse_rad']:.3f} rad against the simulator's truth"
+            f"  quality  SSIM {figure(quality['ssim'], '.3f')}  "
+            f"PSNR {figure(quality['psnr_db'], '.1f', ' dB')}  "
+            f"RMSE {figure(quality['rmse_rad'], '.3f', ' rad')} against the simulator's truth"
         )
     if report["residual"] is not None:
         lines.append(

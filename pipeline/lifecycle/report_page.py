@@ -58,6 +58,11 @@ def report_page(
     )
 
 
+def figure(value: float | None, form: str, unit: str = "") -> str:
+    """A number with its unit; a dash where there is none."""
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
 def _table(rows: list[tuple[str, str]]) -> str:
     cells = "".join(f'<tr><th>{escape(k)}</th><td class="n">{v}</td></tr>' for k, v in rows)
     return f"<table>{cells}</table>"
@@ -92,9 +97,9 @@ def _trust(report: dict[str, Any]) -> str:
     quality = report.get("quality")
     if quality:
         rows += [
-            ("SSIM against the simulator's truth", f"{quality['ssim']:.4f}"),
-            ("PSNR", f"{quality['psnr_db']:.2f} dB"),
-            ("RMSE", f"{quality['rmse_rad']:.4f} rad"),
+            ("SSIM against the simulator's truth", figure(quality["ssim"], ".4f")),
+            ("PSNR", figure(quality["psnr_db"], ".2f", " dB")),
+            ("RMSE", figure(quality["rmse_rad"], ".4f", " rad")),
             ("phase images compared", str(quality["images"])),
         ]
     missing = report["uncalibrated"]

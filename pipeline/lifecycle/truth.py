@@ -6,6 +6,8 @@ of seed, timepoint and position, and the hot path stays free of it.
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from pipeline.store.run_folder import RunFolder
 
 # Computing the truth of a slot takes as long as simulating it; a dozen say how good a run is.
 _MOST_COMPARED = 12
+_METRICS = {"ssim": ssim, "psnr_db": psnr_db, "rmse_rad": rmse_rad}
 
 
 def store_truth(folder: RunFolder, experiment: Experiment) -> None:
@@ -42,30 +45,45 @@ def store_truth(folder: RunFolder, experiment: Experiment) -> None:
 def quality_against_truth(experiment: Experiment, reader: RunReader) -> dict[str, Any]:
     """Mean SSIM, PSNR and RMSE of phase images against the truth, piston aligned.
 
-    Where there are more than a dozen images, a dozen of them, evenly spread, are compared.
+    Where there are more than a dozen images, a dozen of them, evenly spread, are compared, on the
+    coarser of the two grids. A figure that is not defined (the PSNR of an empty field, the SSIM of
+    a tiny one) is None.
     """
     instrument = SimulatedInstrument(experiment)
     chosen = spread_slots(reader.reconstructed(), most=_MOST_COMPARED)
-    scores = []
+    scores: dict[str, list[float]] = {name: [] for name in _METRICS}
     for key in chosen:
         truth, _ = instrument.truth(*key)
         image = reader.phase(key)[0]
-        truth = _on_grid(truth, image.shape)
-        image = align_piston(image, truth)
-        scores.append((ssim(image, truth), psnr_db(image, truth), rmse_rad(image, truth)))
-    mean = np.mean(scores, axis=0)
-    names = ("ssim", "psnr_db", "rmse_rad")
-    return {name: round(float(v), 4) for name, v in zip(names, mean, strict=True)} | {
-        "images": len(chosen)
-    }
+        shape = (min(image.shape[0], truth.shape[0]), min(image.shape[1], truth.shape[1]))
+        truth = area_means(truth, shape)
+        image = align_piston(area_means(image, shape), truth)
+        for name, metric in _METRICS.items():
+            # A constant truth or a tiny field is no failure of the run: it has no such figure.
+            with suppress(ValueError):
+                scores[name].append(metric(image, truth))
+    means = {name: _mean(values) for name, values in scores.items()}
+    return means | {"images": len(chosen)}
 
 
-def _on_grid(truth: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The truth as means over the reconstruction's pixels, where those are coarser."""
-    n = truth.shape[0] // shape[0]
-    if truth.shape == shape or n < 1:
-        return truth
-    coarse: NDArray[np.float32] = truth.reshape(shape[0], n, shape[1], n).mean(
-        axis=(1, 3), dtype=np.float32
-    )
-    return coarse
+def area_means(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """An image ``[Y, X]`` as means over the pixels of another grid of the same field; any ratio."""
+    if image.shape == shape:
+        return image
+    means: NDArray[np.float64] = image.astype(np.float64)
+    for axis, pixels in enumerate(shape):
+        size = means.shape[axis]
+        along = np.moveaxis(means, axis, 0)
+        # The integral from the field's edge is linear within a pixel: read it at the new edges.
+        integral = np.concatenate([np.zeros_like(along[:1]), along.cumsum(0)])
+        edges = np.linspace(0, size, pixels + 1)
+        whole = np.minimum(edges.astype(np.intp), size - 1)
+        part = (edges - whole)[:, None]
+        at_edges = (1 - part) * integral[whole] + part * integral[whole + 1]
+        means = np.moveaxis(np.diff(at_edges, axis=0) * (pixels / size), 0, axis)
+    return np.ascontiguousarray(means, np.float32)
+
+
+def _mean(values: list[float]) -> float | None:
+    mean = float(np.mean(values)) if values else math.nan
+    return round(mean, 4) if math.isfinite(mean) else None
