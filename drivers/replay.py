@@ -179,9 +179,8 @@ class _Schedule:
     def __init__(self, experiment: Experiment, pace: str | float) -> None:
         self._plan = experiment.plan()
         self._pace = pace
-        rate = experiment.microscope.camera.frame_rate_hz
-        readout_s = 0.0 if rate is None else 1 / rate
-        self._frame_s = [max(c.exposure_ms / 1e3, readout_s) for c in self._plan.channels]
+        readout_s = experiment.microscope.camera.readout_s
+        self._frame_s = [channel.frame_s(readout_s) for channel in self._plan.channels]
         self._start = time.monotonic()
         self._frames = 0
         self._slot: SlotKey | None = None

@@ -109,6 +109,10 @@ class PlannedChannel:
     exposure_ms: float
     brightness: float
 
+    def frame_s(self, readout_s: float) -> float:
+        """Least seconds from one frame of it to the next; a sensor reads one out while it exposes the next."""
+        return max(self.exposure_ms / 1e3, readout_s)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -201,10 +205,6 @@ class Plan:
     def index(self, key: FrameKey) -> int:
         """Where in its slot ``[K, Y, X]`` a frame is kept: ``channel * foci + focus``."""
         return key.channel * len(self.foci_um) + key.focus
-
-    def exposure_s(self) -> float:
-        """Seconds of exposure in one slot (readout and moves not counted)."""
-        return sum(c.exposure_ms for c in self.channels) * len(self.foci_um) / 1e3
 
 
 @dataclass(frozen=True)

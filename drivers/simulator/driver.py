@@ -52,8 +52,7 @@ class SimulatorDriver(Driver):
         self._microscope = microscope
         self._plan = experiment.plan()
         self._faults = FaultPlan(microscope, self._plan)
-        camera = microscope.camera
-        self._least_period_s = 1 / camera.frame_rate_hz if camera.frame_rate_hz else 0.0
+        self._readout_s = microscope.camera.readout_s
         per_timepoint = self._plan.frames_per_slot * len(self._plan.positions)
         self._clock = CameraClock(microscope.paced, self._plan.interval_s / per_timepoint)
         self._light = threading.Event()
@@ -116,7 +115,7 @@ class SimulatorDriver(Driver):
         reason = self._faults.lost(key)
         if reason == MissingReason.OVERFLOW:
             return self._overflow()
-        period_s = max(self._plan.channels[key.channel].exposure_ms / 1e3, self._least_period_s)
+        period_s = self._plan.channels[key.channel].frame_s(self._readout_s)
         self._settle(key)
         self._next = next(burst, None)
         image_number, self._image_number = self._image_number, self._image_number + 1

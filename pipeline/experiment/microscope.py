@@ -39,6 +39,11 @@ class Camera(Strict):
     )
     """Nominal dark level. Not given: 100, and less below 12 bits."""
 
+    @property
+    def readout_s(self) -> float:
+        """Least seconds from one frame to the next, however short the exposure."""
+        return 0.0 if self.frame_rate_hz is None else 1 / self.frame_rate_hz
+
 
 class Imperfections(Strict):
     """What is wrong with the simulated instrument. All zero: a perfect one."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, ValidationInfo, model_validator
 
+from pipeline.experiment.fingerprint import chosen_content
 from pipeline.experiment.illumination import Illumination, LedIllumination
 from pipeline.experiment.microscope import Microscope
 from pipeline.experiment.optics import Optics
@@ -103,6 +104,12 @@ class Experiment(Strict):
         """Largest pixel at the sample that still samples the objective's passband, λ / 2NA."""
         return 0.5 / self.optics.cutoff_per_um
 
+    def slot_s(self) -> float:
+        """Least seconds that one slot takes: each frame its exposure, or as long as the camera needs."""
+        channels = self.plan().channels
+        readout_s = self.microscope.camera.readout_s
+        return sum(c.frame_s(readout_s) for c in channels) * len(self.sequence.foci_um)
+
     def plan(self) -> Plan:
         """Every frame that this experiment asks for."""
         s = self.sequence
@@ -126,10 +133,17 @@ class Experiment(Strict):
         )
 
     def fingerprint(self) -> str:
-        """sha256 of everything that decides what the run holds; machine settings (device, workers, metrics) do not."""
-        content = self.model_dump(mode="json")
-        for machine in ("device", "workers"):
-            content["reconstruction"].pop(machine)
-        for machine in ("ring_gb", "prometheus_port"):
-            content["output"].pop(machine)
+        """sha256 of everything that decides what the run holds; machine settings (device, workers, metrics) do not.
+
+        A field that a later version adds, with a default, leaves it as it is (`chosen_content`).
+        """
+        content = chosen_content(self)
+        for section, machine in (
+            ("reconstruction", ("device", "workers")),
+            ("output", ("ring_gb", "prometheus_port")),
+        ):
+            chosen = content.pop(section, {})
+            chosen = {key: value for key, value in chosen.items() if key not in machine}
+            if chosen:
+                content[section] = chosen
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -94,10 +94,8 @@ def slot_period_s(experiment: Experiment) -> float:
     Never less than exposures and camera allow.
     """
     plan = experiment.plan()
-    rate = experiment.microscope.camera.frame_rate_hz
-    slot_s = max(plan.exposure_s(), plan.frames_per_slot / rate if rate else 0.0)
     positions = len(plan.positions) if plan.slot_order == "tp" else 1
-    return max(plan.interval_s, slot_s * positions)
+    return max(plan.interval_s, experiment.slot_s() * positions)
 
 
 def timepoints_per_shard(
