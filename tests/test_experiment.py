@@ -7,9 +7,13 @@ import yaml
 from conftest import merged
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from pipeline.errors import ExperimentError
 from pipeline.experiment import dump_experiment, load_experiment, parse_experiment
+from pipeline.experiment.fingerprint import chosen_content
+from pipeline.experiment.microscope import Camera, CellSpecimen, TargetSpecimen
+from pipeline.experiment.reconstruction import OutputSettings
 from pipeline.frames import FrameKey, Plan, PlannedChannel, Position
 
 HALVES = {
@@ -124,6 +128,42 @@ def test_the_fingerprint_follows_what_is_measured_and_not_the_machine(make_exper
     assert make_experiment(sequence={"foci_um": [5.0]}).fingerprint() != base
 
 
+def test_a_field_that_a_later_version_adds_leaves_the_fingerprint_as_it_is(make_experiment):
+    class LaterCamera(Camera):
+        cooling_c: float = -20.0
+
+    class LaterOutput(OutputSettings):
+        tags: list[str] = Field(default_factory=list)
+
+    experiment = make_experiment(output={"shard_s": 2.0})
+    microscope = experiment.microscope
+    for changes, same in [({}, True), ({"cooling_c": -20.0}, True), ({"cooling_c": -10.0}, False)]:
+        camera = LaterCamera(**microscope.camera.model_dump(), **changes)
+        later = experiment.model_copy(
+            update={
+                "microscope": microscope.model_copy(update={"camera": camera}),
+                "output": LaterOutput(**experiment.output.model_dump()),
+            }
+        )
+        assert (later.fingerprint() == experiment.fingerprint()) == same
+
+
+def test_the_fingerprint_tells_the_kinds_of_a_model_apart():
+    """They may have the same fields, all at their defaults."""
+    assert chosen_content(CellSpecimen()) == {"kind": "cells"}
+    assert chosen_content(TargetSpecimen(kind="target")) == {"kind": "target"}
+
+
+def test_a_slot_takes_as_long_as_its_exposures_and_the_camera_need(make_experiment):
+    """Each frame for itself: a slow channel does not make up for a fast one's readout."""
+    experiment = make_experiment(
+        microscope={"camera": {"frame_rate_hz": 100.0}},
+        illumination={"channels": {"a": {"exposure_ms": 1}, "b": {"exposure_ms": 50}}},
+        sequence={"foci_um": [0.0, 1.0], "channels": ["a", "b"]},
+    )
+    assert experiment.slot_s() == pytest.approx(2 * (0.01 + 0.05))
+
+
 @pytest.mark.parametrize("text", ["[1, 2", "just a word", ""])
 def test_a_file_that_is_no_experiment(tmp_path, text):
     path = tmp_path / "experiment.yaml"
@@ -163,6 +203,12 @@ def test_a_useq_sequence_is_accepted_as_it_is(demo_data):
     assert plan.positions == (Position("a", 1, 2), Position("position 1", 5, 6))
 
 
+def test_a_useq_sequence_need_not_name_the_axes_that_it_has_not(demo_data):
+    demo_data["sequence"] = {k: v for k, v in USEQ.items() if k != "z_plan"} | {"axis_order": "ptc"}
+    plan = parse_experiment(demo_data).plan()
+    assert (plan.timepoints, plan.slot_order, plan.foci_um) == (4, "pt", (0.0,))
+
+
 def test_useq_and_our_plan_have_the_same_order(demo_data):
     import useq
 
@@ -184,6 +230,9 @@ def test_useq_and_our_plan_have_the_same_order(demo_data):
         ({"autofokus_plan": {}}, ["autofokus_plan", "autofocus_plan"]),
         ({"grid_plan": {"rows": 2, "columns": 2}}, ["grid_plan", "stage_positions"]),
         ({"axis_order": "ctpz"}, ["ctpz"]),
+        ({"axis_order": "tpc"}, ["tpc", "leaves out z", "z_plan"]),
+        ({"keep_shutter_open_across": ["z"]}, ["keep_shutter_open_across"]),
+        ({"stage_positions": [{"x": 1, "y": 2, "z": 3}]}, ["position '0'", "z"]),
         ({"channels": [{"config": "brightfield", "acquire_every": 2}]}, ["acquire_every"]),
         ({"time_plan": [{"interval": 1, "loops": 2}, {"interval": 5, "loops": 3}]}, ["intervals"]),
     ],

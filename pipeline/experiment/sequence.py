@@ -89,6 +89,7 @@ def from_useq(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     refused = {
         "grid_plan": "list the tiles as stage_positions",
         "autofocus_plan": "remove it: livephase focuses through its own lens",
+        "keep_shutter_open_across": "remove it: the light stays on for a whole burst as it is",
     }
     for key, fix in refused.items():
         if getattr(mda, key):
@@ -96,7 +97,7 @@ def from_useq(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
 
     timepoints, interval_s = _times(mda)
     names, exposures = _channels(mda)
-    order = "".join(mda.axis_order)
+    order = _order(mda)
     if max(order.index(a) for a in "tp") > min(order.index(a) for a in "cz"):
         raise ValueError(
             f"axis_order '{order}' interleaves timepoints with channels or foci: put t and p first"
@@ -114,6 +115,27 @@ def from_useq(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     if positions:
         sequence["positions"] = positions
     return sequence, exposures
+
+
+def _order(mda: useq.MDASequence) -> str:
+    """The axes from the slowest to the fastest; those that it leaves out have one place each."""
+    order = "".join(mda.axis_order)
+    plans = {
+        "t": ("time_plan", mda.time_plan is not None),
+        "p": ("stage_positions", len(mda.stage_positions) > 0),
+        "c": ("channels", len(mda.channels) > 0),
+        "z": ("z_plan", mda.z_plan is not None),
+    }
+    for axis, (name, is_given) in plans.items():
+        if axis in order:
+            continue
+        if is_given:
+            raise ValueError(
+                f"axis_order '{order}' leaves out {axis}, but {name} is given: "
+                f"put {axis} into axis_order, or remove {name}"
+            )
+        order = axis + order if axis in "tp" else order + axis
+    return order
 
 
 def _times(mda: useq.MDASequence) -> tuple[int, float]:
@@ -148,11 +170,16 @@ def _channels(mda: useq.MDASequence) -> tuple[list[str], dict[str, float]]:
 
 
 def _positions(mda: useq.MDASequence) -> list[dict[str, Any]]:
-    positions = []
+    positions: list[dict[str, Any]] = []
     for position in mda.stage_positions:
         if position.sequence is not None:
             raise ValueError(
                 f"position '{position.name}' has a sequence of its own: use one sequence for all positions"
+            )
+        if position.z is not None:
+            raise ValueError(
+                f"position '{position.name or len(positions)}' has a z: remove it, foci are "
+                "relative to where the microscope is focused"
             )
         positions.append(
             {"name": position.name or "", "x_um": position.x or 0.0, "y_um": position.y or 0.0}
