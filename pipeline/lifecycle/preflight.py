@@ -63,15 +63,6 @@ class Estimate:
         return "\n".join([*lines, *(f"warning:   {w}" for w in self.warnings)])
 
 
-def frame_period_s(experiment: Experiment) -> float:
-    """Mean seconds from one frame to the next, as the exposures and the camera allow."""
-    plan = experiment.plan()
-    rate = experiment.microscope.camera.frame_rate_hz
-    readout_s = 0.0 if rate is None else 1 / rate
-    exposures = [max(c.exposure_ms / 1e3, readout_s) for c in plan.channels]
-    return sum(exposures) / len(exposures)
-
-
 def chosen_measurement(experiment: Experiment) -> Measurement | None:
     """The frames that the experiment's method takes; None where it records only.
 
@@ -120,7 +111,8 @@ def ring_slots(experiment: Experiment, per_shard: int) -> int:
     plan = experiment.plan()
     interleaved = len(plan.positions) if plan.slot_order == "tp" else 1
     slot_s = slot_period_s(experiment) / interleaved
-    at_least = 3 * per_shard * interleaved + 2
+    # A short run needs no room for what it never takes.
+    at_least = min(3 * per_shard * interleaved + 2, plan.slots + 1)
     if at_least * plan.slot_bytes > experiment.output.ring_gb * 1e9:
         raise ExperimentError(
             f"output.ring_gb {experiment.output.ring_gb} is too little: {at_least} timepoints of "
@@ -150,8 +142,7 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
     measurement = chosen_measurement(experiment)
     open_driver(experiment).preflight()
     warnings: list[str] = []
-    period = frame_period_s(experiment)
-    slot_s = plan.frames_per_slot * period
+    slot_s = experiment.slot_s()
     round_s = slot_s * len(plan.positions)
     if plan.interval_s and round_s > plan.interval_s:
         warnings.append(
@@ -185,7 +176,7 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
         raw_bytes=plan.slots * plan.slot_bytes,
         phase_bytes=phase_bytes,
         duration_s=(plan.timepoints - 1) * step + round_s,
-        frame_rate_hz=1 / period,
+        frame_rate_hz=plan.frames_per_slot / slot_s,
         ring_slots=slots,
         ring_bytes=ring_bytes,
         disk_free_bytes=free,
