@@ -27,6 +27,7 @@ td.n { text-align: right; font-variant-numeric: tabular-nums } img { max-width: 
 """
 # Enough to see the cells change, few enough to take in.
 _PICTURES = 4
+_LARGE_FIELD_PX = 512
 
 
 def report_page(
@@ -129,9 +130,14 @@ def _sessions(report: dict[str, Any]) -> str:
 
 
 def _phase_picture(experiment: Experiment, reader: RunReader) -> str:
-    chosen = spread_slots(reader.reconstructed(), most=_PICTURES)
-    if not chosen:
+    done = reader.reconstructed()
+    if not done.any():
         return ""
+    # One place over time; every place would be a wall of pictures.
+    here = np.zeros_like(done)
+    place = int(np.argmax(done.any(axis=0)))
+    here[:, place] = done[:, place]
+    chosen = spread_slots(here, most=_PICTURES)
     images = [reader.phase(key)[0] for key in chosen]
     # One scale for all, so that brighter means thicker from picture to picture.
     low, high = (
@@ -140,19 +146,21 @@ def _phase_picture(experiment: Experiment, reader: RunReader) -> str:
     )
     low = min(low, 0.0)
     columns = len(chosen) + 1
-    figure = Figure(figsize=(3.1 * columns + 0.7, 6.6), layout="constrained")
-    axes = figure.subplots(2, columns, squeeze=False)
+    # A cell is a few dozen pixels of a large field: its middle is shown again, enlarged.
+    parts = [_whole, _middle] if min(images[0].shape) >= _LARGE_FIELD_PX else [_whole]
+    figure = Figure(figsize=(3.1 * columns + 0.7, 3.3 * len(parts)), layout="constrained")
+    axes = figure.subplots(len(parts), columns, squeeze=False)
     frame = reader.raw(chosen[0])[0][0]
-    # The whole field above, its middle below: a cell is a few dozen pixels of a large field.
-    for row, part in zip(axes, (_whole, _middle), strict=True):
+    for row, part in zip(axes, parts, strict=True):
         row[0].imshow(part(frame), cmap="gray")
         for axis, image in zip(row[1:], images, strict=True):
             shown = axis.imshow(_reduced(part(image)), cmap="magma", vmin=low, vmax=high)
     axes[0, 0].set_title(f"camera frame, {_when(experiment, chosen[0])}")
     for axis, key in zip(axes[0, 1:], chosen, strict=True):
         axis.set_title(f"phase, {_when(experiment, key)}")
-    axes[1, 0].set_title("the middle, enlarged", fontsize="medium")
-    figure.colorbar(shown, ax=axes[:, -1], label="phase / rad", shrink=0.6)
+    for row in axes[1:]:
+        row[0].set_title("the middle, enlarged", fontsize="medium")
+    figure.colorbar(shown, ax=axes[:, -1], label="phase / rad", shrink=0.8)
     for axis in axes.flat:
         axis.set_axis_off()
     return _embedded(figure, "a camera frame and phase images over time")
