@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -151,12 +151,19 @@ def reconstruct(
 
 
 @app.command()
-def simulate(experiment: ExperimentFile, out: RunOut, as_json: AsJson = False) -> None:
+def simulate(
+    experiment: ExperimentFile,
+    out: RunOut,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with one that was stopped, killed or failed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Record a simulated experiment, as fast as it can be computed, with its ground truth beside it."""
     from pipeline.experiment import load_experiment
     from pipeline.lifecycle.simulate import simulate as simulate_run
 
-    _finish(simulate_run(load_experiment(experiment), out), as_json)
+    _finish(simulate_run(load_experiment(experiment), out, resume=resume), as_json)
 
 
 @app.command()
@@ -311,9 +318,12 @@ def _finish(result: Any, as_json: bool = False) -> None:
         raise result.error
 
 
-def _sentence(text: str) -> str:
-    """As a sentence: capital first, a full stop last."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+def _end(error: LivephaseError) -> NoReturn:
+    """Say a failure in a sentence, and exit with its status."""
+    # No capital first: it may be a path, a key or a file name.
+    text = str(error)
+    print(f"livephase: {text}{'' if text.endswith(('.', '?', '!')) else '.'}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
 def main() -> None:
@@ -321,8 +331,14 @@ def main() -> None:
     try:
         app()
     except LivephaseError as error:
-        text = " ".join(_sentence(part) for part in (error.cause, error.fix) if part)
-        print(f"livephase: {text}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error)
+    except OSError as error:
+        where = error.filename or "a file"
+        _end(
+            LivephaseError(
+                f"{where} can't be used ({error.strerror or error})",
+                "check the path, its permissions and the disk",
+            )
+        )
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,5 +1,6 @@
 """The verbs that other tests do not run."""
 
+import errno
 import json
 import sys
 
@@ -7,13 +8,17 @@ import numpy as np
 import pytest
 import zarr
 from live_runs import livephase, report, write_experiment
+from store_runs import begin, record_slots
 
+from pipeline.calibration import Calibration
 from pipeline.cli import main
 from pipeline.experiment import Experiment, parse_experiment
 from pipeline.frames import SlotKey
 from pipeline.lifecycle.demo import demo_experiment
 from pipeline.lifecycle.preflight import chosen_measurement
+from pipeline.lifecycle.simulate import recording_of
 from pipeline.store.reader import RunReader
+from pipeline.store.run_folder import RunState
 from pipeline.store.verify import verify
 
 pytestmark = pytest.mark.timeout(300)
@@ -79,9 +84,57 @@ def cli(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["livephase", *map(str, args)])
         with pytest.raises(SystemExit) as ended:
             main()
-        return ended.value.code, capsys.readouterr().out
+        output = capsys.readouterr()
+        call.errors = output.err
+        return ended.value.code, output.out
 
     return call
+
+
+def test_a_message_is_a_sentence_that_leaves_names_as_they_are(tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli("verify", "rf")[0] == 3
+    assert cli.errors == (
+        "livephase: rf is no run folder: give the folder that was given as --out.\n"
+    )
+
+
+def test_an_error_of_the_operating_system_is_a_sentence_too(tmp_path, cli, monkeypatch):
+    def failing(run):
+        raise PermissionError(errno.EACCES, "Permission denied", str(run / "raw.ledger"))
+
+    monkeypatch.setattr("pipeline.store.verify.verify", failing)
+    status, text = cli("verify", tmp_path)
+    assert status == 1
+    assert text == ""
+    assert cli.errors == (
+        f"livephase: {tmp_path / 'raw.ledger'} can't be used (Permission denied): "
+        "check the path, its permissions and the disk.\n"
+    )
+
+
+def test_the_demonstration_says_that_runs_is_no_folder(tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("mine")
+    assert cli("demo")[0] == 3
+    assert f"{tmp_path / 'runs'} can't be made" in cli.errors
+    assert "--out" in cli.errors
+
+
+def test_simulate_goes_on_with_resume(tmp_path, cli, make_experiment):
+    """What is refused names the option, and the option is there."""
+    path = write_experiment(tmp_path / "e.yaml", make_experiment())
+    recording = recording_of(make_experiment())
+    folder = begin(tmp_path / "run", recording)
+    with folder.lock():
+        Calibration().save(folder.calibration)
+    record_slots(folder, recording, list(recording.plan().slot_keys()))
+    folder.update(RunState.DONE)
+    assert cli("simulate", path, "--out", folder.path)[0] == 3
+    assert "--resume" in cli.errors
+    status, text = cli("simulate", path, "--out", folder.path, "--resume")
+    assert not status
+    assert "run done" in text
 
 
 def test_the_schema_describes_the_demonstrations(cli):

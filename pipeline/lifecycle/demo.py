@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.errors import ExperimentError
+from pipeline.errors import ExperimentError, RunFolderError
 from pipeline.experiment import Experiment, nearest, parse_experiment
 from pipeline.lifecycle.run import RunResult, run_experiment
 
@@ -43,6 +43,12 @@ def run_demo(
     experiment = demo_experiment(method, timepoints)
     if out is None:
         runs = Path("runs")
-        runs.mkdir(exist_ok=True)
+        try:
+            runs.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"the folder {runs.absolute()} can't be made ({error.strerror})",
+                "give a folder with --out, or start where you may write",
+            ) from error
         out = runs / f"demo-{method}-{datetime.now():%Y%m%d-%H%M%S}"
     return run_experiment(experiment, out)

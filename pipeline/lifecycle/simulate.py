@@ -9,14 +9,24 @@ from pipeline.experiment import Experiment
 from pipeline.lifecycle.run import RunResult, run_experiment
 
 
-def simulate(experiment: Experiment, out: Path) -> RunResult:
+def simulate(experiment: Experiment, out: Path, *, resume: bool = False) -> RunResult:
     """Record a simulated experiment with its truth in ``truth.ome.zarr``.
+
+    Parameters
+    ----------
+    resume
+        As of `run_experiment`.
 
     Raises
     ------
     ExperimentError
         If the experiment's driver is not the simulator.
     """
+    return run_experiment(recording_of(experiment), out, resume=resume, write_truth=True)
+
+
+def recording_of(experiment: Experiment) -> Experiment:
+    """The experiment that is run for it. Raises as `simulate`."""
     if experiment.microscope.driver != "simulator":
         raise ExperimentError(
             f"microscope.driver is {experiment.microscope.driver}: only the simulator can be simulated",
@@ -24,7 +34,6 @@ def simulate(experiment: Experiment, out: Path) -> RunResult:
         )
     microscope = experiment.microscope.model_copy(update={"paced": False})
     reconstruction = experiment.reconstruction.model_copy(update={"method": "none", "settings": {}})
-    recording = experiment.model_copy(
+    return experiment.model_copy(
         update={"microscope": microscope, "reconstruction": reconstruction}
     )
-    return run_experiment(recording, out, write_truth=True)
