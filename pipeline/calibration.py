@@ -6,6 +6,7 @@ is not calibrated is said to be so in every result (`Calibration.missing`).
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ExperimentError
+from pipeline.durable import replace_file, sync_directory
+from pipeline.errors import ExperimentError, RunFolderError
 
 VERSION = 1
 # Everything that a quantitative result rests on, in the words of the report.
@@ -146,8 +148,13 @@ class Calibration:
                 )
 
     def save(self, folder: Path) -> None:
-        """Write ``calibration.json`` and ``calibration.npz`` into `folder` (made if absent)."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write ``calibration.json`` and ``calibration.npz`` into `folder` (made if absent), durably.
+
+        Raises
+        ------
+        RunFolderError
+            If the folder can't be written.
+        """
         scalars: dict[str, Any] = {"version": VERSION}
         for name in (
             "exposure_ms",
@@ -171,10 +178,20 @@ class Calibration:
         arrays |= {f"flat:{k}": v for k, v in self.flat.items()}
         if self.bad_pixels is not None:
             arrays["bad_pixels"] = self.bad_pixels
-        np.savez_compressed(folder / "calibration.npz", allow_pickle=False, **arrays)
-        (folder / "calibration.json").write_text(
-            json.dumps(scalars, indent=2) + "\n", encoding="utf-8"
-        )
+        stored = io.BytesIO()
+        np.savez_compressed(stored, allow_pickle=False, **arrays)
+        text = json.dumps(scalars, indent=2) + "\n"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            sync_directory(folder.parent)
+            replace_file(folder / "calibration.npz", stored.getvalue())
+            # Last: without it there is no calibration.
+            replace_file(folder / "calibration.json", text.encode())
+        except OSError as error:
+            raise RunFolderError(
+                f"the calibration can't be written to {folder} ({error.strerror or error})",
+                "give a folder that you may write to, on a disk with space",
+            ) from error
 
     @classmethod
     def load(cls, folder: Path) -> Self:

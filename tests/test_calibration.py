@@ -1,10 +1,15 @@
 """The calibration object: kept whole on disk, checked against the camera, honest about its gaps."""
 
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from pipeline.calibration import Calibration, LedOrientation
-from pipeline.errors import ExperimentError
+from pipeline.errors import ExperimentError, RunFolderError
 
 
 def full():
@@ -83,3 +88,29 @@ def test_the_eight_orientations_differ_and_keep_lengths():
             np.testing.assert_allclose(m @ m.T, np.eye(2), atol=1e-12)
             seen.add(tuple(m.round().astype(int).ravel()))
     assert len(seen) == 8
+
+
+def test_a_folder_that_can_not_be_written_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"calibration can't be written to .*file") as caught:
+        full().save(tmp_path / "file")
+    assert "may write to" in caught.value.fix
+
+
+def test_saving_is_durable_and_a_failure_leaves_the_old_one(tmp_path, monkeypatch):
+    folder = tmp_path / "calibration"
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), fsync(fd)))
+    full().save(folder)
+    assert len(synced) >= 2  # both files; directories too where the system can
+
+    def full_disk(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full_disk)
+        with pytest.raises(RunFolderError, match="No space left"):
+            replace(full(), z_scale=2.0).save(folder)
+    assert Calibration.load(folder).z_scale == full().z_scale
+    assert sorted(p.name for p in folder.iterdir()) == ["calibration.json", "calibration.npz"]

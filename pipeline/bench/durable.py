@@ -22,12 +22,12 @@ import numpy as np
 from pipeline.bench.recordings import recording_experiment
 from pipeline.bench.scene import noisy_frame
 from pipeline.control import ACQUIRE, RECORD, Control, StageControl, StageState
+from pipeline.durable import sync_directory
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus, Plan, SlotKey
 from pipeline.lifecycle.preflight import ring_slots, shard_timepoints
 from pipeline.ring import Ring
 from pipeline.stages.record import Recording
-from pipeline.store.durable import sync_directory
 from pipeline.store.raw_writer import RawWriter
 from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.store.verify import verify

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
+from pipeline.durable import replace_file
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus
 from pipeline.lifecycle.report_page import figure, report_page
 from pipeline.lifecycle.sessions import Session, read_sessions
-from pipeline.store.durable import replace_file
 from pipeline.store.frame_counts import count_frames
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder, RunState

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.durable import sync_directory
 from pipeline.experiment import Experiment
 from pipeline.frames import Plan, SlotKey
-from pipeline.store.durable import sync_directory
 from pipeline.store.layout import array_path, create_raw, open_layout
 from pipeline.store.ledger import LedgerKind, LedgerWriter
 from pipeline.store.reader import RunReader

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.durable import replace_file, sync_directory
 from pipeline.frames import FRAME_RECORD
 from pipeline.store.arrays import make_context, open_array
-from pipeline.store.durable import replace_file, sync_directory
 from pipeline.store.failures import write_failure
 from pipeline.store.layout import set_timepoints
 from pipeline.store.ome import group

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.durable import make_directory, replace_file
 from pipeline.errors import RunFolderError, StoreError
 from pipeline.experiment import Experiment
 from pipeline.frames import Plan, SlotKey
 from pipeline.store import ome
-from pipeline.store.durable import make_directory, replace_file
 from pipeline.store.failures import write_failure
 
 Compression = Literal["lz4", "zstd", "none"]

@@ -24,10 +24,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.durable import append, replace_file, sync_data
 from pipeline.errors import RunFolderError, StoreError
 from pipeline.frames import FRAME_RECORD, SlotKey
 from pipeline.store.checksum import crc32c
-from pipeline.store.durable import append, replace_file, sync_data
 from pipeline.store.failures import write_failure
 from pipeline.store.locking import lock_within
 

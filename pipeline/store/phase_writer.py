@@ -10,11 +10,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.durable import sync_file
 from pipeline.errors import StoreError
 from pipeline.experiment import Experiment
 from pipeline.frames import SlotKey
 from pipeline.store.arrays import begin_write, make_context, open_array
-from pipeline.store.durable import sync_file
 from pipeline.store.failures import write_failure
 from pipeline.store.layout import array_path, open_layout
 from pipeline.store.ledger import PHASE_RECORD, SKIP_RECORD, LedgerKind, LedgerReader, LedgerWriter

@@ -11,9 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pipeline.durable import replace_file, sync_directory
 from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import Experiment, dump_experiment, load_experiment
-from pipeline.store.durable import replace_file, sync_directory
 from pipeline.store.failures import write_failure
 from pipeline.store.locking import lock_within, try_lock
 

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
+
+# Windows refuses to replace a file that somebody has open, a reader or a virus scanner: these let go
+# of small files within milliseconds.
+_RENAME_PATIENCE_S = 2.0
+_RENAME_AGAIN_S = 0.01
 
 
 def sync_data(fd: int) -> None:
@@ -68,11 +74,24 @@ def replace_file(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _rename(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    deadline = time.monotonic() + _RENAME_PATIENCE_S
+    while True:
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() > deadline:
+                raise
+            time.sleep(_RENAME_AGAIN_S)
+        else:
+            return
 
 
 def append(fd: int, content: bytes) -> None:
