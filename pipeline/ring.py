@@ -20,7 +20,6 @@ A `fence` stands between the words and the pixels, in the writer and in the read
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -43,7 +42,7 @@ class CopiedSlot(NamedTuple):
     """What `Ring.copy` tells of the slot whose pixels it copied."""
 
     key: SlotKey
-    records: NDArray[np.void]  # [K], all frames of the slot, also where only some were copied
+    records: NDArray[np.void]  # [K]
 
 
 class HeldSlot(NamedTuple):
@@ -252,12 +251,16 @@ class Ring:
         fence()
         self._words[_TAIL] = up_to_sequence
 
-    def copy(
-        self,
-        sequence: int,
-        out: NDArray[np.unsignedinteger],
-        frames: Sequence[int] | None = None,
-    ) -> CopiedSlot | None:
+    def key_of(self, sequence: int) -> SlotKey | None:
+        """Whose slot it is; None if it isn't published, or the writer has overtaken."""
+        if not self._complete(sequence):
+            return None
+        fence()
+        key = self._key(sequence % self.slots)
+        fence()
+        return key if self._complete(sequence) else None
+
+    def copy(self, sequence: int, out: NDArray[np.unsignedinteger]) -> CopiedSlot | None:
         """Copy a slot's pixels out, for readers other than the recorder.
 
         Parameters
@@ -265,29 +268,24 @@ class Ring:
         sequence
             Which slot.
         out
-            ``[K, Y, X]``, or ``[len(frames), Y, X]``, of the ring's type. Its content means
-            nothing if None comes back.
-        frames
-            Which frames of the slot, in this order; all of them if None.
+            ``[K, Y, X]`` of the ring's type. Its content means nothing if None comes back.
 
         Returns
         -------
         CopiedSlot or None
             None if the slot isn't published, or the writer has overtaken: read the store.
         """
-        chosen = range(self.slot_shape[0]) if frames is None else frames
-        if out.shape != (len(chosen), *self.slot_shape[1:]) or out.dtype != self.dtype:
+        if out.shape != self.slot_shape or out.dtype != self.dtype:
             raise ValueError(
-                f"a copy of {len(chosen)} frames of {self.slot_shape[1:]} {self.dtype} "
-                f"does not go into {out.shape} {out.dtype}"
+                f"a slot of {self.slot_shape} {self.dtype} does not go into {out.shape} {out.dtype}"
             )
         if not self._complete(sequence):
             return None
         fence()
         index = sequence % self.slots
         source = self._frames(sequence)
-        for target, frame in enumerate(chosen):
-            _copy_frame(out[target], source[frame])
+        for target, frame in zip(out, source, strict=True):
+            _copy_frame(target, frame)
             if not self._complete(sequence):
                 return None
         copied = CopiedSlot(self._key(index), self._records[index].copy())

@@ -9,6 +9,7 @@ import pytest
 from pipeline.frames import FrameStatus, MissingReason, Plan, PlannedChannel, Position, SlotKey
 from pipeline.ring import Ring
 from pipeline.stages.newest import NewestSlot
+from pipeline.stages.reconstruct import worker_threads
 from pipeline.telemetry import Telemetry
 
 PLAN = Plan(
@@ -102,3 +103,33 @@ def test_a_missing_frame_has_no_arrival(parts):
     publish(ring, 1, missing=(0, 1))
     assert newest.take().arrived == -np.inf
     assert telemetry.histogram("handoff_seconds").observations == 1
+
+
+def test_another_worker_s_slots_are_not_copied(parts, monkeypatch):
+    ring, buffer, telemetry = parts
+    even = NewestSlot(
+        ring, buffer, telemetry.writer("reconstruct-0"), lambda key: key.timepoint % 2 == 0
+    )
+    copied = []
+    copy = ring.copy
+    monkeypatch.setattr(
+        ring, "copy", lambda sequence, out: (copied.append(sequence), copy(sequence, out))[1]
+    )
+    publish(ring, 0)
+    publish(ring, 1)
+    # The newest of its own, though another's came after it.
+    assert even.take().key == (0, 0)
+    ring.free(ring.head)
+    publish(ring, 3)
+    assert even.take() is None
+    assert copied == [0]
+    assert (buffer == 0).all()
+    assert telemetry.total("ring_passed_over") == 0
+    assert telemetry.total("ring_overtaken") == 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "expected"), [(1, 1, 1), (2, 1, 1), (8, 1, 7), (9, 2, 4), (4, 8, 1)]
+)
+def test_workers_share_the_cores(cores, workers, expected):
+    assert worker_threads(cores, workers) == expected

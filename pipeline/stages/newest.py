@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -33,14 +34,21 @@ class NewestSlot:
         ``[K, Y, X]``, filled by `take`.
     counters
         Told of slots that were passed over or overtaken, and of each hand-off's seconds.
+    wants
+        Whether to look at a slot at all: another worker's is not copied. None: at every slot.
     """
 
     def __init__(
-        self, ring: Ring, buffer: NDArray[np.unsignedinteger], counters: StageWriter
+        self,
+        ring: Ring,
+        buffer: NDArray[np.unsignedinteger],
+        counters: StageWriter,
+        wants: Callable[[SlotKey], bool] | None = None,
     ) -> None:
         self._ring = ring
         self._buffer = buffer
         self._counters = counters
+        self._wants = wants
         self._head = ring.head
 
     def take(self) -> NewSlot | None:
@@ -49,10 +57,13 @@ class NewestSlot:
         if head == self._head:
             return None
         seen = time.monotonic()
-        passed_over, self._head = head - self._head - 1, head
-        if passed_over:
-            self._counters.add("ring_passed_over", passed_over)
-        copied = self._ring.copy(head - 1, self._buffer)
+        new, self._head = range(self._head, head), head
+        wanted = [sequence for sequence in new if self._is_wanted(sequence)]
+        if not wanted:
+            return None
+        if len(wanted) > 1:
+            self._counters.add("ring_passed_over", len(wanted) - 1)
+        copied = self._ring.copy(wanted[-1], self._buffer)
         if copied is None:
             self._counters.add("ring_overtaken", 1)
             return None
@@ -62,3 +73,10 @@ class NewestSlot:
         if np.isfinite(arrived):
             self._counters.observe("handoff_seconds", max(0.0, time.monotonic() - arrived))
         return NewSlot(key, records, arrived, seen)
+
+    def _is_wanted(self, sequence: int) -> bool:
+        if self._wants is None:
+            return True
+        key = self._ring.key_of(sequence)
+        # What was overtaken may have been ours.
+        return key is None or self._wants(key)

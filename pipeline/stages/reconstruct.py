@@ -72,7 +72,7 @@ class Reconstructing:
         self._mailbox = mailbox
         self._backlog = backlog
         self._buffer = np.empty(plan.slot_shape, plan.dtype)
-        self._newest = NewestSlot(ring, self._buffer, counters)
+        self._newest = NewestSlot(ring, self._buffer, counters, backlog.wants)
         self._uncommitted: deque[_Result] = deque()
 
     def run(self) -> None:
@@ -101,8 +101,6 @@ class Reconstructing:
         if slot is None:
             return False
         # Its raw record may be known by now, and the slot on the backlog with it.
-        if not self._backlog.wants(slot.key):
-            return False
         self._backlog.begin(slot.key)
         self._reconstruct(slot.key, self._buffer, slot.records, slot.arrived)
         return True
@@ -188,15 +186,21 @@ def _written(records: NDArray[np.void]) -> NDArray[np.bool_]:
     return written
 
 
+def worker_threads(cores: int, workers: int) -> int:
+    """Threads of each worker: all share the cores but one, which acquisition and storage keep.
+
+    Reconstructors that spin on more slow each other down.
+    """
+    return max(1, (cores - 1) // workers)
+
+
 def reconstruct(context: StageContext, reporter: StageReporter) -> None:
     """Entry point of the process."""
     with stage_life(context, reporter) as stack:
         watch_parent()
         experiment = context.experiment
         worker = context.index - RECONSTRUCT
-        # One core is left to acquisition and storage: a reconstructor that spins on all of them slows
-        # itself down too.
-        threads = max(1, (os.cpu_count() or 1) - 1)
+        threads = worker_threads(os.cpu_count() or 1, experiment.reconstruction.workers)
         reconstructor = SlotReconstructor(experiment, context.calibration(), threads=threads)
         reconstructor.warm_up()
         ring = stack.enter_context(Ring.attach(context.ring))
