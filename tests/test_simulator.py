@@ -96,6 +96,14 @@ def test_the_demo_has_a_truth_of_four_samples_a_pixel(make_experiment):
     assert SimulatedInstrument(e).oversampling == 4
 
 
+@pytest.mark.parametrize("coherence", [0.0, 0.5, 1.0])
+def test_oblique_light_of_a_condenser_is_sampled_too(coherence):
+    e = experiment(illumination={"source": "condenser", "coherence": coherence})
+    n = SimulatedInstrument(e).oversampling
+    finest = 0.55 / (2 * 0.18 * (1 + coherence))
+    assert e.pixel_um / n <= finest < e.pixel_um / (n - 1 or 0.1)
+
+
 def test_led_arrays_sample_the_synthetic_passband():
     e = experiment(illumination=LEDS)
     na = np.hypot(*e.illumination.array.sines().T)

@@ -53,9 +53,9 @@ class SimulatedInstrument:
     def oversampling(self) -> int:
         """Specimen samples per camera pixel along each axis.
 
-        As asked for; else the fewest that hold what can reach the image: the objective's passband
-        under a condenser (λ/2NA), and the synthetic one under an LED array, λ/2(NA + NA of the
-        outermost LED lit).
+        As asked for; else the fewest that hold what of the specimen can reach the image: λ/2(NA + NA
+        of the most oblique light), which is the condenser's, S times the objective's, or that of
+        the outermost LED lit.
         """
         if self._microscope.oversampling is not None:
             return self._microscope.oversampling
@@ -67,6 +67,8 @@ class SimulatedInstrument:
                 float(na[light.leds(light.channels[n].pattern or "", reach)].max())
                 for n in self._experiment.channel_names
             )
+        else:
+            reach += light.coherence * reach
         return max(
             1, math.ceil(self._experiment.pixel_um * 2 * reach / optics.wavelength_um - 1e-9)
         )
