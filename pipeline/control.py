@@ -154,11 +154,6 @@ class Control:
         self._own[_PID] = os.getpid()
         self._own[_HEARTBEAT] = time.monotonic_ns()
 
-    @property
-    def supervisor(self) -> tuple[int, float]:
-        """Process id of the supervisor and seconds since its last heartbeat."""
-        return int(self._own[_PID]), _age_s(int(self._own[_HEARTBEAT]))
-
     def request(self, request: Request) -> None:
         """Ask something of the supervisor; it acts within a fraction of a second.
 

@@ -189,24 +189,23 @@ def test_chunks_divide_the_frame(side, expected):
 
 
 @pytest.mark.parametrize(
-    ("changes", "most", "expected"),
+    ("changes", "expected"),
     [
-        ({"rate": 8.0}, None, 8),
-        ({"rate": 8.0, "channels": ("a", "b")}, None, 4),
-        ({"rate": 8.0}, 3, 3),
-        ({"rate": 8.0, "positions": 4}, None, 2),
-        ({"rate": 8.0, "positions": 4, "slot_order": "pt"}, None, 8),
-        ({"rate": 8.0, "interval_s": 1.0}, None, 1),
-        ({"rate": 8.0, "interval_s": 0.25}, None, 4),
-        ({"rate": 0.3}, None, 1),
-        ({"rate": 900.0, "timepoints": 30}, None, 30),
-        ({"rate": 100.0, "shape": (2160, 2560), "timepoints": 900}, None, 24),
+        ({"rate": 8.0}, 8),
+        ({"rate": 8.0, "channels": ("a", "b")}, 4),
+        ({"rate": 8.0, "positions": 4}, 2),
+        ({"rate": 8.0, "positions": 4, "slot_order": "pt"}, 8),
+        ({"rate": 8.0, "interval_s": 1.0}, 1),
+        ({"rate": 8.0, "interval_s": 0.25}, 4),
+        ({"rate": 0.3}, 1),
+        ({"rate": 900.0, "timepoints": 30}, 30),
+        ({"rate": 100.0, "shape": (2160, 2560), "timepoints": 900}, 24),
     ],
 )
-def test_shards_hold_a_second(changes, most, expected):
+def test_shards_hold_a_second(changes, expected):
     experiment = make_experiment(**{"timepoints": 50, **changes})
     period = slot_period_s(experiment)
-    assert timepoints_per_shard(experiment.plan(), 1.0, period, most) == expected
+    assert timepoints_per_shard(experiment.plan(), 1.0, period) == expected
 
 
 def test_phase_pyramid_and_owners():

@@ -25,6 +25,7 @@ from store_runs import (
 
 from pipeline.errors import RunFolderError, StoreError
 from pipeline.frames import FrameStatus
+from pipeline.store.layout import create_raw
 from pipeline.store.ledger import LedgerWriter
 from pipeline.store.raw_writer import RawWriter, _as_one_array
 from pipeline.store.reader import RunReader
@@ -217,8 +218,7 @@ def test_wrong_groups_are_refused(tmp_path):
 def test_an_existing_store_keeps_its_shards(tmp_path):
     experiment = make_experiment(timepoints=8, rate=4.0)
     folder = begin(tmp_path / "run", experiment)
-    with RawWriter(folder, experiment, most_timepoints=2) as writer:
-        assert writer.timepoints_per_shard == 2
+    create_raw(folder.raw_store, experiment, experiment.pixel_um, 2)
     with RawWriter(folder, experiment) as writer:
         assert writer.timepoints_per_shard == 2
     with pytest.raises(RunFolderError, match="another experiment"):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.bench.recordings import recording_experiment, run_quietly, save_frames, warnings_of
+from pipeline.bench.recordings import PacedRecording, run_quietly, warnings_of
 from pipeline.control import RECONSTRUCT, Control, StageState
 from pipeline.errors import LivephaseError
 from pipeline.experiment import Experiment
@@ -46,26 +46,13 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HandoffBench:
+class HandoffBench(PacedRecording):
     """The measurement's size: one channel at a camera's pace."""
 
     frame_shape: tuple[int, int] = (2048, 2048)
     rate_hz: float = 30.0
     seconds: float = 20.0
     source_frames: int = 16
-
-    @property
-    def _frames(self) -> int:
-        return round(self.rate_hz * self.seconds)
-
-    def _experiment(self, source: Path) -> Experiment:
-        return recording_experiment(source, self.frame_shape, 1, self._frames, self.rate_hz)
-
-    @property
-    def most_bytes(self) -> int:
-        """On the disk at any time."""
-        frame_bytes = self._experiment(Path()).plan().slot_bytes
-        return (self._frames + self.source_frames) * frame_bytes
 
     def measure(self, folder: Path) -> dict[str, Any]:
         """Measure in an empty folder.
@@ -76,8 +63,7 @@ class HandoffBench:
             ``handoff_ms`` ``{p50, p99}`` from the pop of a slot's last frame until the reader
             sees the slot complete, over every slot, and the conditions.
         """
-        source = save_frames(folder / "frames.npy", self.source_frames, self.frame_shape)
-        experiment = self._experiment(source)
+        experiment = self.prepare(folder)
         out = folder / "run"
         with _Reader(out, experiment) as reader:
             result = run_quietly(experiment, out)
@@ -85,7 +71,7 @@ class HandoffBench:
         timepoints, seen_at, copied_at = np.array(seen).reshape(-1, 3).T
         popped = RunReader(out).frame_table()["time_monotonic"].reshape(-1)
         # A slot that the reader passed over was complete, too, when it took the next one.
-        first = np.searchsorted(timepoints, np.arange(self._frames))
+        first = np.searchsorted(timepoints, np.arange(self.frames))
         if len(seen) == 0 or first[-1] == len(seen):
             raise LivephaseError(
                 "the reader did not see the last slot of the run", "this is a bug: report it"
@@ -96,8 +82,8 @@ class HandoffBench:
             "handoff": {
                 "copied_ms": _quantiles(copied_ms),
                 "max_ms": round(float(seen_ms.max()), 3),
-                "slots": self._frames,
-                "slots_passed_over": self._frames - len(seen),
+                "slots": self.frames,
+                "slots_passed_over": self.frames - len(seen),
                 "fps": result.report["fps"],
                 "missing": result.report["planned"] - result.report["written"],
                 "rate_hz": self.rate_hz,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,43 @@ from pipeline.store.run_folder import RunFolder, RunState
 
 # Enough for every ring that the benches need; a machine of four gigabytes still has it.
 _RING_GB = 1.2
+
+
+@dataclass(frozen=True)
+class PacedRecording:
+    """The size of a bench that records one channel at a camera's pace.
+
+    Parameters
+    ----------
+    source_frames
+        Different frames, which come over and over.
+    """
+
+    frame_shape: tuple[int, int]
+    rate_hz: float
+    seconds: float
+    source_frames: int
+
+    @property
+    def frames(self) -> int:
+        """How many are recorded."""
+        return round(self.rate_hz * self.seconds)
+
+    @property
+    def most_bytes(self) -> int:
+        """On the disk at any time."""
+        frame_bytes = self.experiment(Path()).plan().slot_bytes
+        return (self.frames + self.source_frames) * frame_bytes
+
+    def experiment(self, source: Path) -> Experiment:
+        """That records `source`."""
+        return recording_experiment(source, self.frame_shape, 1, self.frames, self.rate_hz)
+
+    def prepare(self, folder: Path) -> Experiment:
+        """The same, of frames that are made in `folder`."""
+        return self.experiment(
+            save_frames(folder / "frames.npy", self.source_frames, self.frame_shape)
+        )
 
 
 def recording_experiment(

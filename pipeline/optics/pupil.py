@@ -7,29 +7,21 @@ coefficient is its root-mean-square wavefront error in radians.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Optics, nearest
 from pipeline.optics.propagation import EDGE, axial_frequency
-
-_ZERNIKE: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "defocus": lambda x, y: math.sqrt(3) * (2 * (x**2 + y**2) - 1),
-    "astigmatism_0": lambda x, y: math.sqrt(6) * (x**2 - y**2),
-    "astigmatism_45": lambda x, y: math.sqrt(6) * 2 * x * y,
-    "coma_x": lambda x, y: math.sqrt(8) * (3 * (x**2 + y**2) - 2) * x,
-    "coma_y": lambda x, y: math.sqrt(8) * (3 * (x**2 + y**2) - 2) * y,
-    "spherical": lambda x, y: math.sqrt(5) * (6 * (x**2 + y**2) * (x**2 + y**2 - 1) + 1),
-}
+from pipeline.optics.zernike import ZERNIKE
 
 
 def check_aberrations(names: Mapping[str, object]) -> None:
     """Refuse names that no polynomial has; `ExperimentError` names the nearest."""
     for name in names:
-        if name not in _ZERNIKE:
-            raise ExperimentError(f"unknown aberration '{name}'", nearest(name, _ZERNIKE))
+        if name not in ZERNIKE:
+            raise ExperimentError(f"unknown aberration '{name}'", nearest(name, ZERNIKE))
 
 
 def aberration_phase(
@@ -49,7 +41,7 @@ def aberration_phase(
     x, y = fx / optics.cutoff_per_um, fy / optics.cutoff_per_um
     phase = torch.zeros_like(x * y)
     for name, coefficient in coefficients.items():
-        phase = phase + coefficient * _ZERNIKE[name](x, y)
+        phase = phase + coefficient * ZERNIKE[name](x, y)
     return phase
 
 

@@ -98,9 +98,7 @@ def slot_period_s(experiment: Experiment) -> float:
     return max(plan.interval_s, experiment.slot_s() * positions)
 
 
-def timepoints_per_shard(
-    plan: Plan, shard_s: float, period_s: float, most: int | None = None
-) -> int:
+def timepoints_per_shard(plan: Plan, shard_s: float, period_s: float) -> int:
     """How many timepoints of a position share a file.
 
     As many as fill in `shard_s`; one where the interval is a second or more; at most about 256 MB.
@@ -109,14 +107,10 @@ def timepoints_per_shard(
     ----------
     period_s
         From one timepoint of a position to its next (`slot_period_s`).
-    most
-        A cap of the caller's: the ring must hold a whole shard.
     """
     if plan.interval_s >= 1.0 or period_s >= shard_s:
         return 1
     count = min(int(shard_s / period_s), _MOST_SHARD_BYTES // plan.slot_bytes, plan.timepoints)
-    if most is not None:
-        count = min(count, most)
     return max(count, 1)
 
 

@@ -103,9 +103,6 @@ class RawWriter:
     pixel_um
         Camera pixel at the sample, as calibrated; the nominal one if None. Only used to make a new
         store.
-    most_timepoints
-        Cap on timepoints per shard (the ring must hold a whole shard, times the positions in
-        between). A store that is there keeps what it has.
     in_flight
         Shards on their way at the same time; `submit` waits when there are more.
 
@@ -114,7 +111,7 @@ class RawWriter:
     plan, layout
         Of the run, of the raw store.
     timepoints_per_shard
-        T of this store.
+        T of this store; one that is there keeps what it has.
 
     Not thread-safe: one thread calls it.
     """
@@ -125,7 +122,6 @@ class RawWriter:
         experiment: Experiment,
         *,
         pixel_um: float | None = None,
-        most_timepoints: int | None = None,
         in_flight: int = 4,
     ) -> None:
         self.folder = folder
@@ -142,7 +138,7 @@ class RawWriter:
         )
         try:
             wanted = timepoints_per_shard(
-                self.plan, experiment.output.shard_s, slot_period_s(experiment), most_timepoints
+                self.plan, experiment.output.shard_s, slot_period_s(experiment)
             )
             self.layout = create_raw(
                 self._store,

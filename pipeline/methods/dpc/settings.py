@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pipeline.experiment import Strict
-from pipeline.methods.dpc.transfer import Aberration
+from pipeline.optics.zernike import Aberration
 
 
 class DpcSettings(Strict):

@@ -17,15 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.experiment import Optics
+from pipeline.optics.zernike import ZERNIKE, Aberration
 
 Array = NDArray[np.float64]
-Aberration = Literal["defocus", "astigmatism_0", "astigmatism_45", "coma_x", "coma_y", "spherical"]
 
 # An LED whose nominal direction lies on the pupil's edge counts as inside, whatever the rounding.
 _EDGE = 1 + 1e-6
@@ -59,26 +58,12 @@ class Pupil:
         phase = 2 * np.pi * self.z_um * (np.sqrt(np.maximum(k**2 - square, 0)) - k)
         x, y = fx / self.optics.cutoff_per_um, fy / self.optics.cutoff_per_um
         for name, coefficient in aberration.items():
-            phase = phase + coefficient * _zernike(name, x, y)
+            phase = phase + coefficient * ZERNIKE[name](x, y)
         out = np.empty(phase.shape, np.complex128)
         # Much faster than exp(1j * phase).
         out.real, out.imag = np.cos(phase), np.sin(phase)
         out *= inside
         return out
-
-
-def _zernike(name: Aberration, x: Array, y: Array) -> Array:
-    """Zernike polynomials of rms 1 over the unit disc (Noll's normalisation)."""
-    r2 = x**2 + y**2
-    polynomials = {
-        "defocus": lambda: np.sqrt(3) * (2 * r2 - 1),
-        "astigmatism_0": lambda: np.sqrt(6) * (x**2 - y**2),
-        "astigmatism_45": lambda: np.sqrt(6) * 2 * x * y,
-        "coma_x": lambda: np.sqrt(8) * (3 * r2 - 2) * x,
-        "coma_y": lambda: np.sqrt(8) * (3 * r2 - 2) * y,
-        "spherical": lambda: np.sqrt(5) * (6 * r2**2 - 6 * r2 + 1),
-    }
-    return np.asarray(polynomials[name](), dtype=np.float64)
 
 
 def weak_transfer(
