@@ -220,7 +220,7 @@ def test_checkpoints_hold_no_code(tmp_path):
 def test_the_best_weights_are_kept(tmp_path, fields, optics):
     scores = iter([3.0, 5.0, 4.0, 1.0, 2.0])
     kept = []
-    run = trainer(tmp_path, fields, optics, 4, validate_s=0.0)
+    run = trainer(tmp_path, fields, optics, 5, validations=5)
     run.run(
         lambda network: {"score": next(scores)},
         lambda network, event: kept.append(event.validation["score"]),

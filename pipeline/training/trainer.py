@@ -79,6 +79,8 @@ class Trainer:
         one number of threads.
     checkpoint
         Where the state is kept, every `checkpoint_s` seconds and after each validation.
+    validations
+        How many, evenly over the budget: by the clock, the weights kept would depend on it.
     """
 
     def __init__(
@@ -91,12 +93,12 @@ class Trainer:
         checkpoint: Path,
         device: str = "cpu",
         checkpoint_s: float = 180.0,
-        validate_s: float = 240.0,
+        validations: int = 16,
     ) -> None:
         self._fields, self._settings = fields, settings
         self._seed, self._budget, self._path = seed, budget, checkpoint
         self._device = torch.device(device)
-        self._checkpoint_s, self._validate_s = checkpoint_s, validate_s
+        self._checkpoint_s, self._validations = checkpoint_s, validations
         torch.manual_seed(seed)
         self._network = channels_last(build_network(settings.network).to(self._device))
         for module in self._norms():
@@ -129,7 +131,7 @@ class Trainer:
             If the loss stops being a number.
         """
         begun = time.monotonic() - self._seconds
-        saved = validated = self._seconds
+        saved = self._seconds
         while True:
             self._seconds = time.monotonic() - begun
             progress = self._budget.progress(self._step, self._seconds)
@@ -140,9 +142,9 @@ class Trainer:
             event = Event(self._step, self._seconds, progress, loss, rate)
             if self._step % _LOG_EVERY == 0:
                 report(event)
-            if self._seconds - validated >= self._validate_s:
+            after = self._budget.progress(self._step, time.monotonic() - begun)
+            if after < 1 and int(after * self._validations) > int(progress * self._validations):
                 self._validate(event, validate, keep, report)
-                validated = self._seconds
             if self._seconds - saved >= self._checkpoint_s:
                 self._save()
                 saved = self._seconds

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from pipeline.methods.contract import Reconstructor
 
 
+_FIX = (
+    "train with `livephase train dl_srqpi --experiment EXPERIMENT.yaml`, or correct the experiment"
+)
+
+
 class DlSrqpi:
     """One defocused frame in, unwrapped phase on a four times finer grid out."""
 
@@ -64,11 +69,6 @@ class DlSrqpi:
         return DlSrqpiReconstructor.load(
             path, device, read_settings(DlSrqpiSettings, experiment).precision
         )
-
-
-_FIX = (
-    "train with `livephase train dl_srqpi --experiment EXPERIMENT.yaml`, or correct the experiment"
-)
 
 
 def check_light(experiment: Experiment) -> None:
