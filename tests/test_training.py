@@ -181,9 +181,9 @@ class StoppedError(Exception):
 
 
 def test_killed_and_resumed_is_undisturbed(tmp_path, fields, optics):
-    whole = weights_after(trainer(tmp_path, fields, optics, 8))
+    whole = weights_after(trainer(tmp_path, fields, optics, 8, validations=1))
 
-    interrupted = trainer(tmp_path, fields, optics, 8, checkpoint_s=0.0)
+    interrupted = trainer(tmp_path, fields, optics, 8, checkpoint_s=0.0, validations=1)
     step = interrupted._train_step
 
     def train_step(rate, progress):
@@ -194,7 +194,7 @@ def test_killed_and_resumed_is_undisturbed(tmp_path, fields, optics):
     interrupted._train_step = train_step
     with pytest.raises(StoppedError):
         weights_after(interrupted)
-    resumed = trainer(tmp_path, fields, optics, 8)
+    resumed = trainer(tmp_path, fields, optics, 8, validations=1)
     assert resumed.step == 5
     after = weights_after(resumed)
     assert whole.keys() == after.keys()
