@@ -195,6 +195,10 @@ def train(
     minutes: Annotated[
         float, typer.Option(min=0.05, help="How long to train, in minutes of computing.")
     ] = 60.0,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many steps, instead of minutes: repeatable elsewhere."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of data, initial weights and order.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -202,7 +206,14 @@ def train(
     from pipeline.experiment import load_experiment
     from pipeline.training import train as train_method
 
-    result = train_method(method, load_experiment(experiment), out, minutes=minutes, seed=seed)
+    result = train_method(
+        method,
+        load_experiment(experiment),
+        out,
+        minutes=None if steps else minutes,
+        steps=steps,
+        seed=seed,
+    )
     _print(result, as_json, "\n".join(f"{k}: {v}" for k, v in result.items()))
 
 

@@ -203,7 +203,7 @@ def _backlog(experiment: Experiment, reader: RunReader) -> int:
     frames = reader.raw_records.last("frames")[..., list(measurement.frames)]
     written = frames["status"] == FrameStatus.WRITTEN
     enough = written.any(axis=-1) if measurement.accepts_gaps else written.all(axis=-1)
-    return int((reader.committed() & enough & ~reader.reconstructed()).sum())
+    return int((reader.committed() & enough & ~reader.reconstructed() & ~reader.skipped()).sum())
 
 
 def _session(
