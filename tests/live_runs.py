@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -28,14 +27,13 @@ def write_experiment(path: Path, experiment: Experiment) -> Path:
     return path
 
 
-def livephase(*args, timeout=200, **env):
+def livephase(*args, timeout=200):
     """Run the command to its end; its exit status, stdout and stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", *map(str, args)],
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, **env},
         check=False,
     )
     return done.returncode, done.stdout, done.stderr

@@ -126,22 +126,24 @@ def test_stop_once_finishes_and_resume_goes_on(tmp_path, experiment_file):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM for one process")
-def test_stop_twice_leaves_the_backlog_to_resume(tmp_path, experiment_file):
-    path = experiment_file(sequence={"timepoints": 300})
+def test_stop_twice_leaves_the_backlog_to_resume(tmp_path, experiment_file, slow_method):
+    path = experiment_file(
+        sequence={"timepoints": 60, "foci_um": [0.0]}, reconstruction={"method": "slow"}
+    )
     out = tmp_path / "run"
     with LiveRun(path, out) as run:
-        run.wait_for(lambda: run.committed() > 20)
-        assert run.stage_pid("reconstruct")
+        run.wait_for(lambda: run.committed() >= 30)
         run.signal(signal.SIGTERM)
-        run.signal(signal.SIGTERM)
-        time.sleep(0.1)
+        time.sleep(0.3)
         run.signal(signal.SIGTERM)
         assert run.wait() == 0, run.errors()
     found = verify(out)
     assert found.ok
     assert found.state == "stopped"
-    assert livephase("run", path, "--out", out, "--resume")[0] == 0
-    assert verify(out).reconstructed == 300
+    assert found.reconstructed < found.written
+    status, _, errors = livephase("run", path, "--out", out, "--resume")
+    assert status == 0, errors
+    assert verify(out).reconstructed == 60
 
 
 def test_pause_turns_the_light_off_holds_the_clock_and_stores_what_there_is(
@@ -266,21 +268,27 @@ class Slow:
 """
 
 
-def test_a_third_partys_method_ten_times_too_slow_does_not_slow_the_camera(
-    tmp_path, experiment_file
-):
+@pytest.fixture
+def slow_method(tmp_path, monkeypatch):
+    """A third party's method, installed where every process finds it."""
     site = tmp_path / "site"
     info = site / "slow_method-1.0.dist-info"
     info.mkdir(parents=True)
     (site / "slow_method.py").write_text(SLOW_METHOD)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-method\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[livephase.methods]\nslow = slow_method:Slow\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+def test_a_third_partys_method_ten_times_too_slow_does_not_slow_the_camera(
+    tmp_path, experiment_file, slow_method
+):
     # 50 timepoints a second, 5 reconstructions a second.
     path = experiment_file(
         sequence={"timepoints": 100, "foci_um": [0.0]}, reconstruction={"method": "slow"}
     )
     out = tmp_path / "run"
-    status, _, errors = livephase("run", path, "--out", out, PYTHONPATH=str(site))
+    status, _, errors = livephase("run", path, "--out", out)
     assert status == 0, errors
     figures = report(out)
     assert (figures["written"], figures["missing"], figures["reconstructed"]) == (100, 0, 100)

@@ -97,7 +97,8 @@ def test_the_live_stage_skips_one_slot_and_goes_on(folder, experiment, caplog):
     logging.getLogger("livephase").propagate = True
     core = Core(experiment)
     assert drain(folder, experiment, core) == {"slots_skipped": 1, "slots_reconstructed": 3}
-    (warning,) = caplog.messages
+    # Once, however many handlers other tests left behind.
+    (warning,) = set(caplog.messages)
     assert warning == (
         "timepoint 2, position 0 is not reconstructed, a frame has no light: look at the lamp"
     )

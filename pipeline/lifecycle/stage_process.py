@@ -28,6 +28,7 @@ class StageProcess:
         self._kind = kind
         self.context = context
         self.restarts = 0
+        self.killed = False  # by us, and not to be started again
         self.failure: LivephaseError | None = None
         self._process: SpawnProcess
         self._connection: Connection
@@ -89,6 +90,7 @@ class StageProcess:
 
     def kill(self) -> None:
         """End the process at once."""
+        self.killed = True
         self._process.kill()
 
     def end(self, timeout_s: float) -> None:

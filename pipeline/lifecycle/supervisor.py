@@ -245,7 +245,7 @@ class Supervisor:
     def _end_a_hanging_camera(self) -> None:
         """An acquire stage that does not end though it was told to is killed; its light goes off then."""
         acquire = next((s for s in self._stages if s.context.index == ACQUIRE and s.alive), None)
-        if acquire is None or not self._orders.stopping:
+        if acquire is None or acquire.killed or not self._orders.stopping:
             self._told_to_end = None
             return
         now = time.monotonic()
