@@ -6,10 +6,15 @@ imported when they are first used, so `import pipeline` costs nothing.
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# When this process turned to livephase: for the command, right after the interpreter's start. The system's own
+# answer is of little use: a shell that executes its last command in its place passes its age on.
+STARTED_UTC = time.time()
 
 if TYPE_CHECKING:
     from pipeline.experiment import Experiment, load_experiment, parse_experiment

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from pipeline import __version__
+from pipeline import STARTED_UTC, __version__
 from pipeline.errors import LivephaseError
 
 app = typer.Typer(
@@ -67,7 +67,7 @@ def demo(
     """Watch simulated living cells become phase, live. No microscope needed."""
     from pipeline.lifecycle.demo import run_demo
 
-    _finish(run_demo(method=method, out=out, timepoints=timepoints))
+    _finish(run_demo(method, out, timepoints, started_utc=STARTED_UTC))
 
 
 @app.command()
@@ -103,7 +103,10 @@ def run(
         return
     from pipeline.lifecycle.run import run_experiment
 
-    _finish(run_experiment(loaded, out, resume=resume, even_aborted=even_aborted), as_json)
+    result = run_experiment(
+        loaded, out, resume=resume, even_aborted=even_aborted, started_utc=STARTED_UTC
+    )
+    _finish(result, as_json)
 
 
 @app.command()

@@ -37,9 +37,13 @@ def demo_experiment(method: str = "dl_srqpi", timepoints: int | None = None) -> 
 
 
 def run_demo(
-    method: str = "dl_srqpi", out: Path | None = None, timepoints: int | None = None
+    method: str = "dl_srqpi",
+    out: Path | None = None,
+    timepoints: int | None = None,
+    *,
+    started_utc: float | None = None,
 ) -> RunResult:
-    """Run a demonstration into `out`, or into a new folder under ``runs``."""
+    """Run a demonstration into `out`, or into a new folder under ``runs``; see `run_experiment`."""
     experiment = demo_experiment(method, timepoints)
     if out is None:
         runs = Path("runs")
@@ -51,4 +55,4 @@ def run_demo(
                 "give a folder with --out, or start where you may write",
             ) from error
         out = runs / f"demo-{method}-{datetime.now():%Y%m%d-%H%M%S}"
-    return run_experiment(experiment, out)
+    return run_experiment(experiment, out, started_utc=started_utc)

@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from drivers.registry import open_driver
 from pipeline.calibration import Calibration
 from pipeline.errors import LivephaseError, RunFolderError
@@ -28,7 +26,6 @@ from pipeline.lifecycle.preflight import (
     shard_timepoints,
 )
 from pipeline.lifecycle.progress import ProgressDisplay, progress_display
-from pipeline.lifecycle.report import report_text, write_report
 from pipeline.lifecycle.sessions import begin_session, close_session, read_sessions, reclaim
 from pipeline.lifecycle.signals import stop_signals
 from pipeline.lifecycle.supervisor import Outcome, SharedNames, Supervisor
@@ -61,6 +58,8 @@ class RunResult:
 
     def text(self) -> str:
         """For a person."""
+        from pipeline.lifecycle.report import report_text  # noqa: PLC0415 - see _report
+
         return report_text(self.folder, self.state, self.report)
 
 
@@ -71,6 +70,7 @@ def run_experiment(
     resume: bool = False,
     even_aborted: bool = False,
     write_truth: bool = False,
+    started_utc: float | None = None,
 ) -> RunResult:
     """Run an experiment, live, to its end.
 
@@ -87,13 +87,15 @@ def run_experiment(
         With `resume`: also go on with a run that was aborted.
     write_truth
         Store the simulator's ground truth beside the frames.
+    started_utc
+        From when the first result is counted; this call's own time if not given.
 
     Raises
     ------
     LivephaseError
         Before anything moves: with the cause and the fix. What goes wrong later is in the result's `error`.
     """
-    process_start = psutil.Process().create_time()
+    began = time.time() if started_utc is None else started_utc
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(Path(experiment))
     folder = RunFolder(Path(out))
@@ -115,7 +117,7 @@ def run_experiment(
             _create(folder, experiment, calibration)
         handler = log_to(folder.log, "supervisor")
         try:
-            return _session(folder, experiment, need, process_start, continued, write_truth)
+            return _session(folder, experiment, need, began, continued, write_truth)
         finally:
             stop_logging(handler)
 
@@ -185,8 +187,16 @@ def _may_resume(
         # A session that was killed in its very last moment left these to us.
         trim_time_axis(folder)
         export_frame_table(folder)
-        return RunResult(folder.path, state, write_report(folder, experiment))
+        return RunResult(folder.path, state, _report(folder, experiment))
     return None
+
+
+def _report(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
+    """Write the reports."""
+    # Not before the run is over: matplotlib takes a second, on a new machine many, that the first frame need not wait.
+    from pipeline.lifecycle.report import write_report  # noqa: PLC0415
+
+    return write_report(folder, experiment)
 
 
 def _is_complete(folder: RunFolder, experiment: Experiment) -> bool:
@@ -210,7 +220,7 @@ def _session(
     folder: RunFolder,
     experiment: Experiment,
     need: Estimate,
-    process_start: float,
+    began: float,
     continued: bool,
     write_truth: bool,
 ) -> RunResult:
@@ -239,7 +249,7 @@ def _session(
     names = SharedNames.new()
     delivered = sum(s.acquired or 0 for s in read_sessions(folder))
     stored = int((reader.raw_records.last("frames")["status"] == FrameStatus.WRITTEN).sum())
-    begin_session(folder, process_start, names, todo)
+    begin_session(folder, began, names, todo)
     with (
         stop_signals() as signals,
         progress_display(
@@ -295,7 +305,7 @@ def _close(
     # The state comes after everything that it vouches for.
     folder.update(outcome.state)
     export_frame_table(folder)
-    return write_report(folder, experiment)
+    return _report(folder, experiment)
 
 
 def _serve(
