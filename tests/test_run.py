@@ -105,7 +105,7 @@ def test_an_overflow_is_survived_to_the_frame(tmp_path, experiment_file):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_stop_once_finishes_and_resume_goes_on(tmp_path, experiment_file):
-    path = experiment_file(sequence={"timepoints": 150})
+    path = experiment_file(sequence={"timepoints": 100})
     assert livephase("run", path, "--out", tmp_path / "calm")[0] == 0
     out = tmp_path / "run"
     with LiveRun(path, out) as run:
@@ -182,7 +182,7 @@ def test_pause_turns_the_light_off_holds_the_clock_and_stores_what_there_is(
 
 
 def test_abort_marks_the_run_and_only_an_explicit_word_goes_on(tmp_path, experiment_file):
-    path = experiment_file(sequence={"timepoints": 400})
+    path = experiment_file(sequence={"timepoints": 120})
     out = tmp_path / "run"
     with LiveRun(path, out) as run:
         run.wait_for(lambda: run.committed() > 3)
@@ -316,7 +316,7 @@ def test_metrics_are_served_while_the_run_goes_on(tmp_path, experiment_file):
 
 
 def test_signals_reach_the_stages_only_through_the_supervisor(tmp_path, experiment_file):
-    path = experiment_file(sequence={"timepoints": 200})
+    path = experiment_file(sequence={"timepoints": 100})
     out = tmp_path / "run"
     with LiveRun(path, out) as run:
         run.wait_for(lambda: len(run.stage_pids()) == 3 and run.committed() > 1)
@@ -326,7 +326,7 @@ def test_signals_reach_the_stages_only_through_the_supervisor(tmp_path, experime
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
         assert run.wait() == 0, run.errors()
-    assert report(out)["written"] == 400
+    assert report(out)["written"] == 200
     assert report(out)["stages"]["sessions"][0]["restarts"] == {}
     assert RunFolder(out).state() is RunState.DONE
 
