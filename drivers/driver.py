@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
 from pipeline.errors import DriverError
+from pipeline.experiment import Experiment
 from pipeline.frames import FrameKey, MissingReason, SlotKey
 
 # Given the key of a frame, the place where its pixels belong: ``[Y, X]``, C-contiguous.
@@ -79,6 +80,14 @@ class Driver(ABC):
         """Refuse what can be seen to be wrong without touching the hardware. Raises `LivephaseError`."""
 
     @abstractmethod
+    def reprogram(self, experiment: Experiment) -> CameraInfo:
+        """Take up another experiment of the same microscope, on devices that stay open.
+
+        For snapshots and calibration, which change channels, exposures and foci from shot to shot.
+        Not within a burst. Raises `DriverError` if it is another microscope's.
+        """
+
+    @abstractmethod
     def open(self) -> CameraInfo:
         """Connect; no light, nothing moves. Raises `DriverError`."""
 
@@ -108,11 +117,33 @@ class Driver(ABC):
 
     @abstractmethod
     def light_off(self) -> None:
-        """Turn every light off. Must work in any state, be quick and be safe to call again."""
+        """Turn every light off and send the lens to its safe place; in a burst this ends it.
+
+        Must work in any state, be quick and be safe to call again, also from another thread.
+        """
+
+    def make_safe(self) -> None:
+        """Light off and lens at its safe place, from a driver that is not open; then let the devices go.
+
+        For a process that was told that the one with the light on is dead: it connects to no more than it
+        needs, as each second is one of light on the specimen.
+        """
+        try:
+            self.open()
+            self.light_off()
+        finally:
+            self.close()
 
     @abstractmethod
     def close(self) -> None:
         """Stop everything, light off, let the devices go. Safe to call again."""
+
+    def bursts(self, slots: Sequence[SlotKey]) -> list[str]:  # noqa: ARG002
+        """How the devices will be sequenced over `slots` and why, a line each, for `--dry-run`.
+
+        May connect to the devices to ask them; lights and moves nothing.
+        """
+        return []
 
     def known_calibration(self) -> Calibration | None:
         """The instrument's true calibration, where the driver knows it (a simulator does)."""

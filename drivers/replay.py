@@ -72,6 +72,12 @@ class ReplayDriver(Driver):
         """Refuse a recording that is not there or does not fit the experiment."""
         open_recording(self._microscope.source, self._experiment).close()
 
+    def reprogram(self, experiment: Experiment) -> CameraInfo:
+        """Read the recording as another experiment sees it."""
+        self.close()
+        ReplayDriver.__init__(self, experiment)
+        return self.open()
+
     def open(self) -> CameraInfo:
         """Open the recording and match it to the experiment."""
         if self._recording is None:

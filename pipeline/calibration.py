@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pipeline.durable import replace_file, sync_directory
 from pipeline.errors import ExperimentError, RunFolderError
 
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)  # 2 only adds
 # Everything that a quantitative result rests on, in the words of the report.
 _ASPECTS = ("dark", "flat", "gain", "pixel size", "LED orientation", "z scale")
 
@@ -80,9 +81,25 @@ class Calibration:
         Camera pixel (after binning) at the sample, µm.
     led_orientation
         Geometry of LEDs to camera.
+    led_intensity
+        LED number → intensity relative to the mean of those measured.
     z_scale, z_scale_sigma
-        True µm of focus per µm commanded, and its standard uncertainty. A relative error of z is nearly
-        the same relative error of the phase of a single-frame or TIE method.
+        True µm of focus per µm commanded (negative: the lens runs the other way), and its standard
+        uncertainty. A relative error of z is nearly the same relative error of the phase of a
+        single-frame or TIE method.
+    z_zero_um, z_zero_sigma_um
+        True focus where 0 is commanded, and its standard uncertainty.
+    magnification_per_um
+        Relative change of the magnification per µm of true focus.
+    balanced_exposure_ms
+        Channel name → exposure at which its background (a darkfield channel: its specimen) reaches the
+        target level.
+    nonlinearity
+        Largest deviation from a straight line through the camera's used range, relative to the range.
+    timing
+        How light and camera are synchronised: ``"in step"``, or the fault found, in words.
+    steps
+        Step name → what it measured: time, conditions, figures and uncertainties, as JSON keeps them.
     source
         Who measured it and when: goes into every report.
     """
@@ -96,9 +113,22 @@ class Calibration:
     bad_pixels: NDArray[np.bool_] | None = None
     pixel_um: float | None = None
     led_orientation: LedOrientation | None = None
+    led_intensity: dict[int, float] = field(default_factory=dict)
     z_scale: float | None = None
     z_scale_sigma: float | None = None
+    z_zero_um: float | None = None
+    z_zero_sigma_um: float | None = None
+    magnification_per_um: float | None = None
+    balanced_exposure_ms: dict[str, float] = field(default_factory=dict)
+    nonlinearity: float | None = None
+    timing: str | None = None
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     source: str = "none"
+
+    def true_focus_um(self, commanded_um: float) -> float:
+        """Where the plane in focus really lies when `commanded_um` is asked for."""
+        scale = 1.0 if self.z_scale is None else self.z_scale
+        return (self.z_zero_um or 0.0) + scale * commanded_um
 
     def missing(self) -> list[str]:
         """Names of the aspects that are not calibrated; empty when all are."""
@@ -140,7 +170,8 @@ class Calibration:
         for name, value in (
             ("gain", self.gain_e_per_count),
             ("pixel size", self.pixel_um),
-            ("z scale", self.z_scale),
+            # A lens may run backwards, but it has to run.
+            ("z scale", None if self.z_scale is None else abs(self.z_scale)),
         ):
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise ExperimentError(
@@ -164,9 +195,17 @@ class Calibration:
             "pixel_um",
             "z_scale",
             "z_scale_sigma",
+            "z_zero_um",
+            "z_zero_sigma_um",
+            "magnification_per_um",
+            "balanced_exposure_ms",
+            "nonlinearity",
+            "timing",
+            "steps",
             "source",
         ):
             scalars[name] = getattr(self, name)
+        scalars["led_intensity"] = {str(led): value for led, value in self.led_intensity.items()}
         if self.led_orientation is not None:
             o = self.led_orientation
             scalars["led_orientation"] = {
@@ -211,15 +250,17 @@ class Calibration:
                 f"no readable calibration in {folder} ({error})",
                 "give the folder that `calibration.json` and `calibration.npz` are in",
             ) from error
-        if scalars.pop("version", None) != VERSION:
+        if scalars.pop("version", None) not in _READABLE:
             raise ExperimentError(
                 f"the calibration in {folder} is of another version", "calibrate again"
             )
         orientation = scalars.pop("led_orientation", None)
+        intensity = scalars.pop("led_intensity", {})
         calibration = cls(
             dark={k.removeprefix("dark:"): v for k, v in arrays.items() if k.startswith("dark:")},
             flat={k.removeprefix("flat:"): v for k, v in arrays.items() if k.startswith("flat:")},
             bad_pixels=arrays.get("bad_pixels"),
+            led_intensity={int(led): value for led, value in intensity.items()},
             **scalars,
         )
         return (

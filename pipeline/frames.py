@@ -94,11 +94,11 @@ def empty_records(frames: int) -> NDArray[np.void]:
 
 @dataclass(frozen=True)
 class Position:
-    """A place on the specimen, in µm of the stage."""
+    """A place on the specimen, in µm of the stage; None: where the stage stands, it is not moved."""
 
     name: str
-    x_um: float = 0.0
-    y_um: float = 0.0
+    x_um: float | None = None
+    y_um: float | None = None
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def test_several_positions_of_a_demonstration_make_a_collection(tmp_path, demo_d
     demo_data["sequence"] = {
         "timepoints": 1,
         "foci_um": [4.0],
-        "positions": [{"name": "a"}, {"name": "b", "x_um": 1000.0}],
+        "positions": [{"name": "a"}, {"name": "b", "x_um": 1000.0, "y_um": 0.0}],
     }
     demo_data["microscope"]["camera"]["shape_px"] = [64, 64]
     path = write_experiment(tmp_path / "e.yaml", parse_experiment(demo_data))

@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from pipeline.errors import ExperimentError
-from pipeline.experiment import dump_experiment, load_experiment, parse_experiment
+from pipeline.experiment import (
+    Camera,
+    CellSpecimen,
+    TargetSpecimen,
+    dump_experiment,
+    load_experiment,
+    parse_experiment,
+)
 from pipeline.experiment.fingerprint import chosen_content
-from pipeline.experiment.microscope import Camera, CellSpecimen, TargetSpecimen
 from pipeline.experiment.reconstruction import OutputSettings
 from pipeline.frames import FrameKey, Plan, PlannedChannel, Position
 

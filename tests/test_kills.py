@@ -33,7 +33,7 @@ def small(make_experiment, timepoints, rate_hz, **more):
         sequence={
             "timepoints": timepoints,
             "foci_um": [-3.0, 3.0],
-            "positions": [{"name": "a"}, {"name": "b", "x_um": 100.0}],
+            "positions": [{"name": "a"}, {"name": "b", "x_um": 100.0, "y_um": 0.0}],
         },
         reconstruction={"method": "tie"},
         output={"shard_s": 0.2},

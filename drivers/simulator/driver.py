@@ -72,6 +72,12 @@ class SimulatorDriver(Driver):
         """Whether the specimen is lit."""
         return self._light.is_set()
 
+    def reprogram(self, experiment: Experiment) -> CameraInfo:
+        """The same instrument, by its seed, with another plan."""
+        self.close()
+        SimulatorDriver.__init__(self, experiment)
+        return self.open()
+
     def open(self) -> CameraInfo:
         """Prepare the optics: importing torch takes seconds that the first frame need not pay."""
         self.instrument.prepare()

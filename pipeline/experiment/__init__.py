@@ -3,6 +3,7 @@
 Ground floor: no torch, nothing that costs a spawned process time.
 """
 
+from pipeline.experiment.camera import Camera
 from pipeline.experiment.illumination import (
     Arc,
     Condenser,
@@ -12,19 +13,24 @@ from pipeline.experiment.illumination import (
     LedList,
 )
 from pipeline.experiment.load import dump_experiment, load_experiment, parse_experiment
-from pipeline.experiment.microscope import (
-    Camera,
-    CellSpecimen,
-    Faults,
-    Imperfections,
-    ReplayMicroscope,
-    SimulatorMicroscope,
-    TargetSpecimen,
+from pipeline.experiment.micromanager import (
+    LensDevice,
+    LightDevice,
+    MicroManagerMicroscope,
 )
+from pipeline.experiment.microscope import ReplayMicroscope
 from pipeline.experiment.model import CalibrationSource, Experiment
 from pipeline.experiment.optics import Optics
 from pipeline.experiment.reconstruction import OutputSettings, ReconstructionSettings
+from pipeline.experiment.safety import Recovery, Safety
 from pipeline.experiment.sequence import Sequence, StagePosition
+from pipeline.experiment.simulator import (
+    CellSpecimen,
+    Faults,
+    Imperfections,
+    SimulatorMicroscope,
+    TargetSpecimen,
+)
 from pipeline.experiment.strict import Strict, nearest
 
 __all__ = [
@@ -40,10 +46,15 @@ __all__ = [
     "LedArray",
     "LedIllumination",
     "LedList",
+    "LensDevice",
+    "LightDevice",
+    "MicroManagerMicroscope",
     "Optics",
     "OutputSettings",
     "ReconstructionSettings",
+    "Recovery",
     "ReplayMicroscope",
+    "Safety",
     "Sequence",
     "SimulatorMicroscope",
     "StagePosition",

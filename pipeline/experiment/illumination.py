@@ -119,8 +119,8 @@ class LightChannel(Strict):
     pattern: str | None = None
     """A name from `patterns`; none for a condenser."""
     exposure_ms: PositiveFloat = 10.0
-    brightness: float = Field(default=1.0, gt=0, le=1)
-    """Share of the light source's full power."""
+    brightness: float = Field(default=1.0, ge=0, le=1)
+    """Share of the light source's full power; 0 is a dark frame."""
 
 
 class Condenser(Strict):

@@ -64,6 +64,7 @@ def _resolve(data: Any, base: Path) -> Any:
     out = dict(data)
     for section, key in (
         ("microscope", "source"),
+        ("microscope", "config_file"),
         ("calibration", "folder"),
         ("reconstruction", "weights"),
     ):
@@ -83,6 +84,9 @@ def _sentence(error: ValidationError) -> str:
     tags = {
         "simulator",
         "replay",
+        "micromanager",
+        "in_process",
+        "pycromanager",
         "condenser",
         "led_array",
         "half_circle",

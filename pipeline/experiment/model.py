@@ -11,9 +11,11 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from pipeline.experiment.fingerprint import chosen_content
 from pipeline.experiment.illumination import Illumination, LedIllumination
+from pipeline.experiment.micromanager import MicroManagerMicroscope
 from pipeline.experiment.microscope import Microscope
 from pipeline.experiment.optics import Optics
 from pipeline.experiment.reconstruction import OutputSettings, ReconstructionSettings
+from pipeline.experiment.safety import Recovery, Safety
 from pipeline.experiment.sequence import Sequence, from_useq, is_useq
 from pipeline.experiment.strict import Strict, nearest
 from pipeline.frames import Plan, PlannedChannel, Position
@@ -26,11 +28,15 @@ class CalibrationSource(Strict):
     """none: nominal values, and every result says "uncalibrated". simulator: the simulated instrument's true one."""
     folder: str | None = None
     """Of `livephase calibrate`, relative to the experiment file."""
+    exposures: Literal["experiment", "calibrated"] = "experiment"
+    """calibrated: the exposure times that `livephase calibrate exposure` found, where it found one."""
 
     @model_validator(mode="after")
     def _folder_goes_with_folder(self) -> Self:
         if (self.source == "folder") != (self.folder is not None):
             raise ValueError("give `folder:` with `source: folder`, and only then")
+        if self.exposures == "calibrated" and self.source != "folder":
+            raise ValueError("exposures: calibrated needs `source: folder`")
         return self
 
 
@@ -43,6 +49,8 @@ class Experiment(Strict):
     illumination: Illumination
     sequence: Sequence
     calibration: CalibrationSource = Field(default_factory=CalibrationSource)
+    safety: Safety = Field(default_factory=Safety)
+    recovery: Recovery = Field(default_factory=Recovery)
     reconstruction: ReconstructionSettings = Field(default_factory=ReconstructionSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
 
@@ -84,9 +92,38 @@ class Experiment(Strict):
                         f"pattern '{pattern}' lights no LED: the array reaches NA {reach:.3f}; "
                         "check na_min and na_max, pitch_mm and distance_mm"
                     )
+        if isinstance(self.microscope, MicroManagerMicroscope):
+            self._light_is_mapped(self.microscope)
         if self.calibration.source == "simulator" and self.microscope.driver != "simulator":
             raise ValueError("calibration.source: simulator needs microscope.driver: simulator")
         return self
+
+    def _light_is_mapped(self, microscope: MicroManagerMicroscope) -> None:
+        """Every channel has its value, and every focus its place."""
+        light, lens = microscope.light, microscope.lens
+        for name in self.channel_names:
+            channel = self.illumination.channels[name]
+            if light is not None and channel.brightness > 0 and name not in light.values:
+                raise ValueError(
+                    f"microscope.light.values has no value for channel '{name}': {nearest(name, light.values)}"
+                )
+            dims = light is not None and light.brightness is not None
+            if not dims and channel.brightness not in (0, 1):
+                raise ValueError(
+                    f"channel '{name}' has brightness {channel.brightness}, but nothing dims the light: "
+                    "give microscope.light.brightness, or use exposure_ms"
+                )
+        if lens is None and self.sequence.foci_um != (0.0,):
+            raise ValueError(
+                "sequence.foci_um needs microscope.lens: which device moves the focus?"
+            )
+        if lens is not None and lens.limits is not None:
+            for focus_um in self.sequence.foci_um:
+                if not lens.limits[0] <= lens.position(focus_um) <= lens.limits[1]:
+                    raise ValueError(
+                        f"focus {focus_um} µm is position {lens.position(focus_um):g} of the lens, "
+                        f"beyond its limits {lens.limits[0]:g} to {lens.limits[1]:g}"
+                    )
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -141,6 +178,7 @@ class Experiment(Strict):
         for section, machine in (
             ("reconstruction", ("device", "workers")),
             ("output", ("ring_gb", "prometheus_port")),
+            ("recovery", ("slot_tries", "reconnect_s")),
         ):
             chosen = content.pop(section, {})
             chosen = {key: value for key, value in chosen.items() if key not in machine}

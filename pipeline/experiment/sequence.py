@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
 
 from pipeline.experiment.strict import Strict, nearest
 
@@ -17,8 +17,15 @@ class StagePosition(Strict):
     """A place on the specimen."""
 
     name: str = ""
-    x_um: float = 0.0
-    y_um: float = 0.0
+    x_um: float | None = None
+    """Of the stage; none (with y_um none, too): where it stands, the stage is not moved."""
+    y_um: float | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.x_um is None) != (self.y_um is None):
+            raise ValueError("give both x_um and y_um, or neither for where the stage stands")
+        return self
 
 
 class Sequence(Strict):
@@ -181,7 +188,5 @@ def _positions(mda: useq.MDASequence) -> list[dict[str, Any]]:
                 f"position '{position.name or len(positions)}' has a z: remove it, foci are "
                 "relative to where the microscope is focused"
             )
-        positions.append(
-            {"name": position.name or "", "x_um": position.x or 0.0, "y_um": position.y or 0.0}
-        )
+        positions.append({"name": position.name or "", "x_um": position.x, "y_um": position.y})
     return positions

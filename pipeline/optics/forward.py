@@ -305,7 +305,7 @@ def predict_frames(
             pixel_um,
             experiment.optics,
             source,
-            plan.foci_um[focus] * (known.z_scale or 1.0),
+            known.true_focus_um(plan.foci_um[focus]),
             frame_shape=plan.frame_shape,
             aberration=aberration,
         )

@@ -87,7 +87,7 @@ def _inner(
 ) -> tuple[EllipsisType, slice, slice]:
     """The field without the border that light from outside reaches."""
     pixel = calibration.pixel_um or experiment.pixel_um
-    spread = diffraction_spread_um(experiment.optics, z_um * (calibration.z_scale or 1.0))
+    spread = diffraction_spread_um(experiment.optics, calibration.true_focus_um(z_um))
     y, x = (
         slice(margin, n - margin)
         for n in experiment.plan().frame_shape

@@ -48,13 +48,12 @@ def true_optics(experiment: Experiment, calibration: Calibration | None, focus: 
     """What a frame at `focus` (index into `sequence.foci_um`) was really taken with."""
     optics, light = experiment.optics, experiment.illumination
     pixel_um = calibration.pixel_um if calibration else None
-    z_scale = calibration.z_scale if calibration else None
     return TrueOptics(
         wavelength_um=optics.wavelength_um,
         numerical_aperture=optics.numerical_aperture,
         refractive_index=optics.refractive_index,
         pixel_um=experiment.pixel_um if pixel_um is None else pixel_um,
-        z_um=experiment.sequence.foci_um[focus] * (1.0 if z_scale is None else z_scale),
+        z_um=(calibration or Calibration()).true_focus_um(experiment.sequence.foci_um[focus]),
         coherence=light.coherence if isinstance(light, Condenser) else float("nan"),
     )
 

@@ -28,7 +28,6 @@ def load_dpc(
 ) -> DpcReconstructor:
     """Transfer functions of `frames` (channel name, focus index), and their regularised inverse."""
     pixel_um = calibration.pixel_um or experiment.pixel_um
-    z_scale = calibration.z_scale or 1.0
     shape = experiment.microscope.camera.shape_px
     height, width = (_padded(n, settings.padding_px) for n in shape)
     transfer = np.empty((2, len(frames), height, width // 2 + 1), np.complex128)
@@ -37,7 +36,7 @@ def load_dpc(
         source = channel_source(experiment, channel, calibration.led_orientation)
         pupil = Pupil(
             experiment.optics,
-            experiment.sequence.foci_um[focus] * z_scale,
+            calibration.true_focus_um(experiment.sequence.foci_um[focus]),
             settings.aberration_rad,
         )
         transfer[:, k], folded = sampled_transfer(

@@ -35,7 +35,7 @@ def load_tie(
     experiment: Experiment, calibration: Calibration, settings: TieSettings, device: str
 ) -> TieReconstructor:
     """Everything that does not depend on the frames."""
-    foci = np.asarray(experiment.sequence.foci_um) * (calibration.z_scale or 1.0)
+    foci = np.array([calibration.true_focus_um(z) for z in experiment.sequence.foci_um])
     intensity, derivative = focus_fit(foci, settings.order)
     pixel_um = calibration.pixel_um or experiment.pixel_um
     optics = experiment.optics

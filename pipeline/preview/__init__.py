@@ -1,0 +1,1 @@
+"""Snapshots and the live preview: the microscope looked through, without a run."""
