@@ -62,17 +62,47 @@ Sequencing = Literal["auto", "hardware", "firmware", "software"]
 
 
 class FirmwareSequence(Strict):
-    """A sequence that the device's own firmware steps through, at the camera's triggers."""
+    """A sequence that the light's own firmware steps through, at the camera's triggers.
 
-    property: str
-    """Takes the whole sequence as one text."""
-    separator: str = ";"
-    """Between the values of two frames."""
-    max_length: PositiveInt
-    start: Settings = Field(default_factory=dict)
+    Texts may hold ``{length}``, the frames in the sequence, and ``{repeats}``, how often it is run through. With
+    ``{repeats}`` in `start` the sequence is that of one slot, repeated for each slot of the burst; without, it
+    is that of the whole burst, which is then cut at `max_length`.
+    """
+
+    property: str | None = None
+    """Takes the sequence: `begin`, then `frame` for each frame; none: the firmware has it already, see `order`."""
+    begin: str | None = None
+    """Set before the first frame's."""
+    frame: str = "{value}"
+    """Set for each frame, in the order of exposure, with the channel's value in it."""
+    separator: str | None = None
+    """For a device that takes all frames as one text: what stands between two of them."""
+    values: dict[str, Value] = Field(default_factory=dict)
+    """Channel → its value in `frame`, where that is not the light's own in `values`."""
+    order: tuple[str, ...] = ()
+    """The channels that a sequence built into the firmware shows, in its order; a slot has to be just that."""
+    max_length: PositiveInt = 1000
+    """Most frames in a sequence."""
+    max_repeats: PositiveInt = 65_535
+    """Most times that it is run through; a longer burst is cut."""
+    start: Settings = Field(min_length=1)
     """Set after the sequence is written, before the camera starts."""
     stop: Settings = Field(default_factory=dict)
     """Set after a burst, before the light goes off."""
+
+    @model_validator(mode="after")
+    def _written_or_built_in(self) -> Self:
+        if (self.property is None) == (not self.order):
+            raise ValueError(
+                "give `property:` for a sequence that is written, or `order:` for one that is built in"
+            )
+        if self.property is not None and "{value}" not in self.frame:
+            raise ValueError("`frame:` has no {value}: every frame would be the same")
+        return self
+
+    def is_repeated(self) -> bool:
+        """Whether the firmware repeats the sequence of one slot."""
+        return any("{repeats}" in str(value) for value in self.start.values())
 
 
 class BrightnessControl(Strict):
