@@ -14,6 +14,7 @@ class Stream(IntEnum):
     DROPS = 1
     LEDS = 2
     BAD_PIXELS = 3
+    OFFSETS = 4
 
 
 def generator(seed: int, stream: Stream, *indices: int) -> np.random.Generator:

@@ -17,6 +17,54 @@ def vignetting(shape: tuple[int, int], loss: float) -> NDArray[np.float32]:
     return (1 - loss * (y[:, None] ** 2 + x**2) / 2).astype(np.float32)
 
 
+# The range in which a camera's linearity is judged ends at this share of its saturation (EMVA 1288).
+_USED_RANGE = 0.95
+
+
+def true_gain(microscope: SimulatorMicroscope) -> float:
+    """Electrons per count as they really are."""
+    return microscope.camera.gain_e_per_count * microscope.imperfections.gain_scale
+
+
+def offsets(microscope: SimulatorMicroscope) -> NDArray[np.float64]:
+    """Counts without light and dark current: one for all pixels, or ``[Y, X]``."""
+    camera, spread = microscope.camera, microscope.imperfections.offset_pattern_counts
+    if not spread:
+        return np.asarray(camera.offset_counts)
+    chance = generator(microscope.seed, Stream.OFFSETS)
+    return camera.offset_counts + spread * chance.standard_normal(camera.shape_px)
+
+
+def amplified(
+    electrons: NDArray[np.float64], microscope: SimulatorMicroscope
+) -> NDArray[np.float64]:
+    """What the amplifier makes of the collected electrons: less and less, the more there are."""
+    missing = microscope.imperfections.nonlinearity
+    if not missing:
+        return electrons
+    camera = microscope.camera
+    end = (2**camera.bit_depth - 1 - camera.offset_counts) * true_gain(microscope)
+    electrons = np.minimum(electrons, end / (2 * missing))  # it never turns back
+    return np.asarray(electrons * (1 - missing * electrons / end))
+
+
+def _reached(missing: float) -> float:
+    """Share of the range that is ever reached: a camera that lacks over a quarter levels off before."""
+    return min(1.0, 1 / (4 * missing)) if missing else 1.0
+
+
+def departure_from_line(missing: float) -> float:
+    """`Calibration.nonlinearity` of a camera that lacks this share at the end of its range.
+
+    Of x − m·x² the least-squares line over 0 … X leaves at most m·X²/6, at both ends.
+    """
+    if not missing:
+        return 0.0
+    top = _reached(missing)
+    reach = (1 - np.sqrt(1 - 4 * missing * _USED_RANGE * top)) / (2 * missing)
+    return float(missing * reach**2 / 6 / top)
+
+
 def stuck_pixels(microscope: SimulatorMicroscope) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
     """Which pixels are bad, ``[Y, X]``, and the counts at which each of them is stuck."""
     shape = microscope.camera.shape_px
@@ -30,22 +78,28 @@ def true_calibration(
 ) -> Calibration:
     """What a perfect calibration of this instrument would find."""
     camera, wrong = microscope.camera, microscope.imperfections
+    gain, offset = true_gain(microscope), offsets(microscope)
+    span = 2**camera.bit_depth - 1 - camera.offset_counts
     shading = vignetting(camera.shape_px, wrong.vignetting) if wrong.vignetting else np.float32(1)
     bad, _ = stuck_pixels(microscope)
     channels = experiment.plan().channels
-    flat = {}
+    dark, flat = {}, {}
     for channel in channels:
         light = lights[channel.name]
-        counts = light.electrons_per_ms * channel.exposure_ms / camera.gain_e_per_count
-        counts *= light.passing if light.brightfield else 1.0
-        flat[channel.name] = np.asarray(np.float32(counts) * shading, np.float32)
+        lit = light.electrons_per_ms * channel.exposure_ms * shading
+        lit *= light.passing if light.brightfield else 1.0
+        unlit = np.asarray(wrong.dark_e_per_s * channel.exposure_ms / 1e3)
+        signal = amplified(lit + unlit, microscope) - amplified(unlit, microscope)
+        dark[channel.name] = np.asarray(offset + amplified(unlit, microscope) / gain, np.float32)
+        flat[channel.name] = np.asarray(signal / gain, np.float32)
     return Calibration(
-        dark={c.name: np.asarray(camera.offset_counts, np.float32) for c in channels},
+        dark=dark,
         flat=flat,
         exposure_ms={c.name: c.exposure_ms for c in channels},
-        gain_e_per_count=camera.gain_e_per_count,
+        gain_e_per_count=gain,
         read_noise_e=camera.read_noise_e,
-        saturation_counts=float(2**camera.bit_depth - 1),
+        saturation_counts=camera.offset_counts + _reached(wrong.nonlinearity) * span,
+        nonlinearity=departure_from_line(wrong.nonlinearity),
         bad_pixels=bad if bad.any() else None,
         pixel_um=experiment.pixel_um,
         led_orientation=LedOrientation(),

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.simulator.chance import Stream, generator
-from drivers.simulator.flaws import stuck_pixels, true_calibration, vignetting
+from drivers.simulator.flaws import (
+    amplified,
+    offsets,
+    stuck_pixels,
+    true_calibration,
+    true_gain,
+    vignetting,
+)
 from drivers.simulator.light import channel_lights, led_errors
 from drivers.simulator.order import frame_key, frame_number
 from pipeline.calibration import Calibration
@@ -47,6 +54,7 @@ class SimulatedInstrument:
         self._lights = channel_lights(experiment, microscope, self._errors)
         self._shading = vignetting(self._plan.frame_shape, microscope.imperfections.vignetting)
         self._bad, self._stuck = stuck_pixels(microscope)
+        self._offsets = offsets(microscope)
         self._optics: SimulatedOptics | None = None
 
     @property
@@ -101,14 +109,15 @@ class SimulatedInstrument:
         # On the sensor import hangs torch, which takes seconds that calibration() need not wait for.
         from pipeline.optics.sensor import expose  # noqa: PLC0415
 
-        camera = self._microscope.camera
+        microscope = self._microscope
         counts = expose(
             self.electrons(key),
-            generator(self._microscope.seed, Stream.NOISE, *key),
-            gain_e_per_count=camera.gain_e_per_count,
-            read_noise_e=camera.read_noise_e,
-            offset_counts=camera.offset_counts,
-            bit_depth=camera.bit_depth,
+            generator(microscope.seed, Stream.NOISE, *key),
+            gain_e_per_count=true_gain(microscope),
+            read_noise_e=microscope.camera.read_noise_e,
+            offset_counts=self._offsets,
+            bit_depth=microscope.camera.bit_depth,
+            response=lambda collected: amplified(collected, microscope),
         )
         counts[self._bad] = self._stuck[self._bad]
         return counts.astype(self._plan.dtype, copy=False)
@@ -126,7 +135,7 @@ class SimulatedInstrument:
                 name = self._plan.channels[self._earlier(key, frames_ago).channel].name
                 image = self._imaging().intensity(key.slot, name, key.focus)
                 total += share * exposure_ms * self._lights[name].electrons_per_ms * image
-        return total * self._shading
+        return total * self._shading + wrong.dark_e_per_s * exposure_ms / 1e3
 
     def _earlier(self, key: FrameKey, frames_ago: int) -> FrameKey:
         """The frame exposed so many frames before; the run's first has none before itself."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.simulator.chance import Stream, generator
-from pipeline.experiment import Condenser, Experiment, LedIllumination, SimulatorMicroscope
+from pipeline.errors import ExperimentError
+from pipeline.experiment import (
+    Condenser,
+    Experiment,
+    LedIllumination,
+    SimulatorMicroscope,
+    nearest,
+)
 
 # An LED never goes quite dark, whatever the spread.
 _DIMMEST = 0.05
@@ -54,6 +62,17 @@ def led_errors(light: LedIllumination, microscope: SimulatorMicroscope) -> LedEr
     return LedErrors(sines, intensity.clip(_DIMMEST))
 
 
+def _own_intensity(name: str, known: Iterable[str], microscope: SimulatorMicroscope) -> float:
+    """A channel's true brightness, relative to what it should be; ``right@5ms`` is lit as ``right``."""
+    own = microscope.imperfections.channel_intensity
+    for wrong in own.keys() - set(known):
+        raise ExperimentError(
+            f"imperfections.channel_intensity names the unknown channel '{wrong}'",
+            nearest(wrong, known),
+        )
+    return own.get(name, own.get(name.partition("@")[0], 1.0))
+
+
 def channel_lights(
     experiment: Experiment, microscope: SimulatorMicroscope, errors: LedErrors | None
 ) -> dict[str, ChannelLight]:
@@ -64,8 +83,10 @@ def channel_lights(
     """
     light = experiment.illumination
     unit = microscope.electrons / 10  # per ms: it is given for 10 ms
+    own = {n: unit * _own_intensity(n, light.channels, microscope) for n in light.channels}
     if isinstance(light, Condenser):
-        return {n: ChannelLight(unit * c.brightness, 1.0, True) for n, c in light.channels.items()}
+        channels = light.channels.items()
+        return {n: ChannelLight(own[n] * c.brightness, 1.0, True) for n, c in channels}
     assert errors is not None
     na = experiment.optics.numerical_aperture
     nominal = np.hypot(*light.array.sines().T) <= na * (1 + 1e-6)
@@ -77,7 +98,7 @@ def channel_lights(
     for name, leds in lit.items():
         power = errors.intensity[leds]
         lights[name] = ChannelLight(
-            float(unit * light.channels[name].brightness * power.sum() / most),
+            float(own[name] * light.channels[name].brightness * power.sum() / most),
             float(power[actual[leds]].sum() / power.sum()),
             bool(nominal[leds].any()),
         )

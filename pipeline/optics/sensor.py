@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +39,9 @@ def expose(
     *,
     gain_e_per_count: float,
     read_noise_e: float,
-    offset_counts: float,
+    offset_counts: float | NDArray[np.floating],
     bit_depth: int,
+    response: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> NDArray[np.uint16]:
     """Raw counts of a camera that collects `electrons` on average, with shot and read noise.
 
@@ -50,12 +51,16 @@ def expose(
         ``[Y, X]`` expected electrons per pixel after binning.
     rng
         Where the noise comes from: the same generator state gives the same frame.
+    response
+        Electrons collected → electrons that the amplifier makes of them; the same where None.
 
     Returns
     -------
     ``[Y, X]`` uint16, clipped to 0 … 2^bit_depth − 1.
     """
     signal = rng.poisson(electrons).astype(np.float64)
+    if response is not None:
+        signal = response(signal)
     signal += rng.normal(0.0, read_noise_e, signal.shape)
     counts = np.rint(signal / gain_e_per_count + offset_counts)
     return np.clip(counts, 0, 2**bit_depth - 1).astype(np.uint16)
