@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.driver import Arrived, Driver
+from drivers.driver import Arrived, CameraInfo, Driver
 from drivers.registry import open_driver
 from pipeline.errors import DriverError
 from pipeline.experiment import Experiment
-from pipeline.frames import FrameKey, FrameStatus, empty_records
+from pipeline.frames import FrameKey, FrameStatus, Plan, SlotKey, empty_records
 
 
 class Taken(NamedTuple):
@@ -45,7 +46,7 @@ class Microscope:
         self.driver.preflight()
         self._experiment = experiment
         try:
-            self.driver.open()
+            self.camera: CameraInfo = self.driver.open()
         except BaseException:
             self.driver.close()
             raise
@@ -58,20 +59,43 @@ class Microscope:
         DriverError
             If the devices fail, or if no frame arrives at all.
         """
+        plan = experiment.plan()
+        taken = _nothing_yet(
+            (plan.timepoints, len(plan.positions), len(plan.channels), len(plan.foci_um)), plan
+        )
+        self._fill(experiment, list(plan.slot_keys()), taken, lambda key: key)
+        return taken
+
+    def take_slot(self, experiment: Experiment, slot: SlotKey) -> Taken:
+        """Take one timepoint and position of an experiment's plan: frames ``[C, Z, Y, X]``, records ``[C, Z]``.
+
+        Raises
+        ------
+        DriverError
+            As `take`.
+        """
+        plan = experiment.plan()
+        taken = _nothing_yet((len(plan.channels), len(plan.foci_um)), plan)
+        self._fill(experiment, [slot], taken, lambda key: (key.channel, key.focus))
+        return taken
+
+    def _fill(
+        self,
+        experiment: Experiment,
+        todo: list[SlotKey],
+        taken: Taken,
+        place: Callable[[FrameKey], tuple[int, ...]],
+    ) -> None:
+        """Take the slots `todo`; `place` says where in `taken` a frame belongs."""
         if experiment != self._experiment:
             self.driver.reprogram(experiment)
             self._experiment = experiment
-        plan = experiment.plan()
-        axes = (plan.timepoints, len(plan.positions), len(plan.channels), len(plan.foci_um))
-        frames = np.zeros((*axes, *plan.frame_shape), plan.dtype)
-        records = empty_records(plan.frames).reshape(axes)
-        records["status"] = FrameStatus.MISSING
+        frames, records = taken
 
         def destination(key: FrameKey) -> NDArray[np.unsignedinteger]:
-            pixels: NDArray[np.unsignedinteger] = frames[key]
+            pixels: NDArray[np.unsignedinteger] = frames[place(key)]
             return pixels
 
-        todo = list(plan.slot_keys())
         try:
             while todo:
                 self.driver.arm(todo)
@@ -79,7 +103,7 @@ class Microscope:
                 while (event := self.driver.next_frame(destination)) is not None:
                     keys = (event.key,) if isinstance(event, Arrived) else event.keys
                     if isinstance(event, Arrived):
-                        row = records[event.key]
+                        row = records[place(event.key)]
                         for name in (
                             "image_number",
                             "time_utc",
@@ -99,7 +123,6 @@ class Microscope:
                 "the camera gave no frame",
                 "check the camera and its trigger; `livephase devices` lists both",
             )
-        return Taken(frames, records)
 
     def close(self) -> None:
         """Light off, devices let go. Safe to call again."""
@@ -115,3 +138,10 @@ class Microscope:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _nothing_yet(axes: tuple[int, ...], plan: Plan) -> Taken:
+    """Room for the frames of these axes, all of them missing so far."""
+    records = empty_records(int(np.prod(axes))).reshape(axes)
+    records["status"] = FrameStatus.MISSING
+    return Taken(np.zeros((*axes, *plan.frame_shape), plan.dtype), records)
