@@ -15,6 +15,10 @@ class Stream(IntEnum):
     LEDS = 2
     BAD_PIXELS = 3
     OFFSETS = 4
+    # Far from the instrument's own, which others append to.
+    STUCK = 100
+    AWAY = 101
+    AWAY_FOR = 102
 
 
 def generator(seed: int, stream: Stream, *indices: int) -> np.random.Generator:
