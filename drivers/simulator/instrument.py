@@ -21,11 +21,19 @@ from drivers.simulator.light import channel_lights, led_errors
 from drivers.simulator.order import frame_key, frame_number
 from pipeline.calibration import Calibration
 from pipeline.errors import DriverError
-from pipeline.experiment import Experiment, LedIllumination, SimulatorMicroscope
+from pipeline.experiment import (
+    Experiment,
+    LedIllumination,
+    SimulatorMicroscope,
+    TargetSpecimen,
+)
 from pipeline.frames import FrameKey, SlotKey
 
 if TYPE_CHECKING:
     from drivers.simulator.imaging import SimulatedOptics
+
+# Images of a target that does not change are kept, up to this.
+_MOST_STILL_BYTES = 256e6
 
 
 class SimulatedInstrument:
@@ -56,6 +64,7 @@ class SimulatedInstrument:
         self._bad, self._stuck = stuck_pixels(microscope)
         self._offsets = offsets(microscope)
         self._optics: SimulatedOptics | None = None
+        self._still: dict[tuple[int, str, int], NDArray[np.float64]] = {}
 
     @property
     def oversampling(self) -> int:
@@ -91,7 +100,7 @@ class SimulatedInstrument:
 
     def calibration(self) -> Calibration:
         """The instrument's true calibration."""
-        return true_calibration(self._experiment, self._microscope, self._lights)
+        return true_calibration(self._experiment, self._microscope, self._lights, self._errors)
 
     def truth(
         self, timepoint: int, position: int
@@ -131,11 +140,23 @@ class SimulatedInstrument:
             (wrong.light_late_frames, 1 - wrong.light_mixing),
             (wrong.light_late_frames + 1, wrong.light_mixing),
         ):
-            if share:
-                name = self._plan.channels[self._earlier(key, frames_ago).channel].name
-                image = self._imaging().intensity(key.slot, name, key.focus)
-                total += share * exposure_ms * self._lights[name].electrons_per_ms * image
+            name = self._plan.channels[self._earlier(key, frames_ago).channel].name
+            per_ms = share * self._lights[name].electrons_per_ms
+            if per_ms:
+                total += exposure_ms * per_ms * self._image(key, name)
         return total * self._shading + wrong.dark_e_per_s * exposure_ms / 1e3
+
+    def _image(self, key: FrameKey, channel: str) -> NDArray[np.float64]:
+        """The channel's light on the camera at the frame's place and focus: see `SimulatedOptics.intensity`."""
+        if not isinstance(self._microscope.specimen, TargetSpecimen):
+            return self._imaging().intensity(key.slot, channel, key.focus)
+        # A target does not change: a calibration takes hundreds of frames of the same.
+        still = (key.position, channel, key.focus)
+        if still not in self._still:
+            if sum(image.nbytes for image in self._still.values()) > _MOST_STILL_BYTES:
+                self._still.clear()
+            self._still[still] = self._imaging().intensity(key.slot, channel, key.focus)
+        return self._still[still]
 
     def _earlier(self, key: FrameKey, frames_ago: int) -> FrameKey:
         """The frame exposed so many frames before; the run's first has none before itself."""
