@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -95,9 +96,13 @@ def run(
 
     loaded = load_experiment(experiment)
     if dry_run:
-        from pipeline.lifecycle.preflight import check_disk, estimate
+        from pipeline.instrument import resolve_calibration, resolve_exposures
+        from pipeline.lifecycle.preflight import check_calibration, check_disk, estimate
 
+        loaded = resolve_exposures(loaded)
         need = estimate(loaded, out)
+        remarks = check_calibration(loaded, resolve_calibration(loaded))
+        need = replace(need, warnings=(*need.warnings, *remarks))
         _print(need.as_dict(), as_json, need.text())
         check_disk(need)
         return

@@ -71,7 +71,8 @@ def _resolve(data: Any, base: Path) -> Any:
         part = out.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str):
             candidate = base / part[key]
-            if candidate.exists():
+            # A calibration folder may be yet to come: `livephase calibrate` makes it.
+            if section == "calibration" or candidate.exists():
                 out[section] = {**part, key: str(candidate)}
     return out
 

@@ -15,6 +15,7 @@ from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError, RunFolderError
 from pipeline.experiment import Experiment
 from pipeline.frames import Measurement
+from pipeline.instrument import check_fit, missing_aspects
 from pipeline.methods.registry import find_method
 from pipeline.ring import slots_for
 from pipeline.store.layout import slot_period_s, timepoints_per_shard
@@ -214,9 +215,14 @@ def check_disk(need: Estimate, committed_share: float = 0.0) -> None:
 
 
 def check_calibration(experiment: Experiment, calibration: Calibration) -> list[str]:
-    """Refuse a calibration of another camera; say what is not calibrated."""
-    calibration.check(list(experiment.channel_names), experiment.microscope.camera.shape_px)
-    return calibration.missing()
+    """Refuse a calibration of another instrument; say what to mind of it, and what is not calibrated."""
+    remarks = check_fit(experiment, calibration)
+    missing = missing_aspects(experiment, calibration)
+    if missing:
+        remarks.append(
+            f"not calibrated: {', '.join(missing)}: nominal values are used, `livephase calibrate` measures them"
+        )
+    return remarks
 
 
 def _existing_parent(path: Path) -> Path:

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from drivers.registry import open_driver
 from pipeline.calibration import Calibration
 from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import Experiment, load_experiment
 from pipeline.frames import FrameStatus
+from pipeline.instrument import resolve_calibration, resolve_exposures
 from pipeline.lifecycle.preflight import (
     Estimate,
     check_calibration,
@@ -98,6 +98,8 @@ def run_experiment(
     began = time.time() if started_utc is None else started_utc
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(Path(experiment))
+    # Before any comparison: the run folder keeps the exposures that were meant.
+    experiment = resolve_exposures(experiment)
     folder = RunFolder(Path(out))
     if folder.is_run():
         # Before the preflight: what is done needs neither microscope nor recording any more.
@@ -120,17 +122,6 @@ def run_experiment(
             return _session(folder, experiment, need, began, continued, write_truth)
         finally:
             stop_logging(handler)
-
-
-def resolve_calibration(experiment: Experiment) -> Calibration:
-    """The calibration that the experiment names."""
-    source = experiment.calibration
-    if source.source == "folder":
-        assert source.folder is not None
-        return Calibration.load(Path(source.folder))
-    if source.source == "simulator":
-        return open_driver(experiment).known_calibration() or Calibration()
-    return Calibration()
 
 
 def _create(folder: RunFolder, experiment: Experiment, calibration: Calibration) -> None:
@@ -163,9 +154,13 @@ def _may_resume(
             f"{folder.path} is the reconstruction of a recording ({info['source']})",
             "`livephase reconstruct` with the same recording goes on with it",
         )
-    if folder.experiment().fingerprint() != experiment.fingerprint():
+    begun = folder.experiment()
+    if begun.fingerprint() != experiment.fingerprint():
+        same_light = experiment.model_copy(update={"illumination": begun.illumination})
         raise RunFolderError(
-            f"{folder.path} holds the run of another experiment",
+            f"the exposures have changed since the run in {folder.path} was begun"
+            if begun.fingerprint() == same_light.fingerprint()
+            else f"{folder.path} holds the run of another experiment",
             f"resume with {folder.experiment_file}, or give another folder as --out",
         )
     state = folder.state()
@@ -243,8 +238,9 @@ def _session(
     todo = tuple(key for key in plan.slot_keys() if not committed[key])
     if continued:
         check_disk(need, committed_share=float(committed.mean()))
-    for warning in need.warnings:
-        log.warning(warning)
+    remarks = [*need.warnings, *check_calibration(experiment, calibration)]
+    for remark in remarks:
+        log.warning(remark)
     slots = ring_slots(experiment, open_layout(folder.raw_store, experiment).timepoints_per_shard)
     names = SharedNames.new()
     delivered = sum(s.acquired or 0 for s in read_sessions(folder))
@@ -260,8 +256,8 @@ def _session(
         ) as progress,
         ExitStack() as serving,
     ):
-        for warning in need.warnings:
-            progress.message(warning)
+        for remark in remarks:
+            progress.message(remark)
         supervisor = Supervisor(
             folder,
             experiment,

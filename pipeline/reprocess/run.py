@@ -17,7 +17,8 @@ from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError, LivephaseError, RunFolderError
 from pipeline.experiment import Experiment, load_experiment
 from pipeline.frames import Measurement
-from pipeline.lifecycle.preflight import chosen_measurement
+from pipeline.instrument import resolve_exposures
+from pipeline.lifecycle.preflight import check_calibration, chosen_measurement
 from pipeline.log import log_to, stop_logging
 from pipeline.reprocess.executors import Executor, Outcome, open_executor
 from pipeline.reprocess.ingest import ingest
@@ -80,6 +81,7 @@ def reconstruct(
     """
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(Path(experiment))
+    experiment = resolve_exposures(experiment)
     experiment = _with_method(experiment, method)
     measurement = chosen_measurement(experiment)
     if measurement is None:
@@ -123,7 +125,8 @@ def _begin(folder: RunFolder, experiment: Experiment, source: Path) -> None:
             )
         return
     calibration = _calibration(experiment, source)
-    calibration.check(list(experiment.channel_names), experiment.microscope.camera.shape_px)
+    for remark in check_calibration(experiment, calibration):
+        log.warning(remark)
     # A recording that does not fit leaves nothing behind.
     open_recording(source, experiment).close()
     # What makes the folder a run comes last: one that was cut short here is begun anew.
