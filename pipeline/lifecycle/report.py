@@ -17,6 +17,7 @@ from pipeline.calibration import Calibration
 from pipeline.durable import replace_file
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus
+from pipeline.lifecycle.report_calibration import calibration_line, calibration_report
 from pipeline.lifecycle.report_page import figure, report_page
 from pipeline.lifecycle.sessions import Session, read_sessions
 from pipeline.store.frame_counts import count_frames
@@ -45,7 +46,11 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
     phase = {name: reader.phase_records.last(name)[done] for name in _PHASE_FIELDS}
     # A recording need not know when its frames were taken.
     times = np.sort(_finite(frames["time_utc"][frames["status"] == FrameStatus.WRITTEN]))
-    uncalibrated = Calibration.load(folder.calibration).missing()
+    calibration = calibration_report(
+        experiment,
+        Calibration.load(folder.calibration),
+        sessions[0].began_utc if sessions else None,
+    )
     # A session whose counters were lost with the machine delivered at least what it stored.
     acquired = max(sum(s.acquired or 0 for s in sessions), counts.written)
     duration = float(times[-1] - times[0]) if len(times) > 1 else 0.0
@@ -79,7 +84,8 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
             },
         },
         "residual": _quantile(_finite(phase["residual"]), 0.5),
-        "uncalibrated": uncalibrated,
+        "uncalibrated": calibration["missing"],
+        "calibration": calibration,
         "versions": folder.info().get("versions", {}),
     }
     if experiment.microscope.driver == "simulator" and done.any():
@@ -154,7 +160,6 @@ def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
         lines.append(
             f"  residual {report['residual']:.3g} (reduced chi²; 1 is the camera's own noise)"
         )
-    if report["uncalibrated"]:
-        lines.append(f"  uncalibrated: {', '.join(report['uncalibrated'])}")
+    lines.append(f"  calibration {calibration_line(report['calibration'])}")
     lines.append(f"  report   {folder / 'report.html'}")
     return "\n".join(lines)

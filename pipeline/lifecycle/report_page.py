@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.experiment import Experiment
 from pipeline.frames import SlotKey
+from pipeline.lifecycle.report_calibration import calibration_html
 from pipeline.lifecycle.spread import spread_slots
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder
@@ -51,6 +52,7 @@ def report_page(
             _latency_picture(reader),
         ]
     parts += ["<h2>Trust</h2>", _trust(report)]
+    parts += ["<h2>Calibration</h2>", calibration_html(report["calibration"])]
     parts += ["<h2>Sessions</h2>", _sessions(report)]
     body = "\n".join(parts)
     return (
@@ -103,15 +105,6 @@ def _trust(report: dict[str, Any]) -> str:
             ("RMSE", figure(quality["rmse_rad"], ".4f", " rad")),
             ("phase images compared", str(quality["images"])),
         ]
-    missing = report["uncalibrated"]
-    rows.append(
-        (
-            "calibration",
-            f'<span class="bad">uncalibrated: {escape(", ".join(missing))}</span>'
-            if missing
-            else "complete",
-        )
-    )
     return _table(rows)
 
 

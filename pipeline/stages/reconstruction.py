@@ -19,6 +19,7 @@ from pipeline.calibration import Calibration
 from pipeline.errors import MethodError, SlotError
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus, Measurement, SlotKey, empty_records
+from pipeline.instrument import missing_aspects
 from pipeline.methods.contract import Method
 from pipeline.methods.registry import find_method
 from pipeline.optics.sensor import Correction
@@ -107,7 +108,7 @@ class SlotReconstructor:
         self._frames = list(self.measurement.frames)
         self._correction = Correction(experiment, calibration, self._frames, self.device)
         self._residual = ResidualCheck(experiment, calibration, self.measurement, self.device)
-        self._uncalibrated = float(bool(calibration.missing()))
+        self._uncalibrated = float(bool(missing_aspects(experiment, calibration)))
         y, x = experiment.plan().frame_shape
         s = self.measurement.upsampling
         self._image_shape = (len(self.measurement.outputs), s * y, s * x)
