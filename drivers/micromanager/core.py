@@ -14,6 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+# What pymmcore raises for a call that MMCore or a device refused (and `JavaCore` for a Java one).
+CORE_ERRORS = (RuntimeError, ValueError, OSError, MemoryError)
+
+# MMCore's numbers of the types of devices that have a part in a microscope.
+CAMERA, SHUTTER, STATE, STAGE, XY_STAGE, SERIAL = 2, 3, 4, 5, 6, 7
+
 
 class TaggedImage(Protocol):
     """A popped frame: pixels, flat or ``[Y, X]``, and what the core says of it."""
@@ -27,6 +33,7 @@ class Core(Protocol):
 
     def get_version_info(self) -> str: ...  # noqa: D102
     def get_api_version_info(self) -> str: ...  # noqa: D102
+    def set_device_adapter_search_paths(self, folders: Sequence[str]) -> None: ...  # noqa: D102
     def load_system_configuration(self, file: str) -> None: ...  # noqa: D102
     def load_device(self, label: str, library: str, name: str) -> None: ...  # noqa: D102
     def set_parent_label(self, label: str, parent: str) -> None: ...  # noqa: D102
@@ -35,6 +42,12 @@ class Core(Protocol):
     def get_loaded_devices(self) -> Sequence[str]: ...  # noqa: D102
     def get_device_library(self, label: str) -> str: ...  # noqa: D102
     def get_device_name(self, label: str) -> str: ...  # noqa: D102
+    def get_device_type(self, label: str) -> int: ...  # noqa: D102
+    def get_parent_label(self, label: str) -> str: ...  # noqa: D102
+    def get_device_adapter_names(self) -> Sequence[str]: ...  # noqa: D102
+    def get_available_devices(self, library: str) -> Sequence[str]: ...  # noqa: D102
+    def get_available_device_types(self, library: str) -> Sequence[int]: ...  # noqa: D102
+    def get_available_device_descriptions(self, library: str) -> Sequence[str]: ...  # noqa: D102
     def get_device_property_names(self, label: str) -> Sequence[str]: ...  # noqa: D102
     def device_busy(self, label: str) -> bool: ...  # noqa: D102
     def wait_for_device(self, label: str) -> None: ...  # noqa: D102
@@ -42,6 +55,7 @@ class Core(Protocol):
     def get_property(self, label: str, name: str) -> str: ...  # noqa: D102
     def set_property(self, label: str, name: str, value: str) -> None: ...  # noqa: D102
     def has_property(self, label: str, name: str) -> bool: ...  # noqa: D102
+    def is_property_pre_init(self, label: str, name: str) -> bool: ...  # noqa: D102
     def is_property_read_only(self, label: str, name: str) -> bool: ...  # noqa: D102
     def get_allowed_property_values(self, label: str, name: str) -> Sequence[str]: ...  # noqa: D102
     def has_property_limits(self, label: str, name: str) -> bool: ...  # noqa: D102
@@ -65,6 +79,7 @@ class Core(Protocol):
     def get_y_position(self, label: str) -> float: ...  # noqa: D102
     def get_camera_device(self) -> str: ...  # noqa: D102
     def set_camera_device(self, label: str) -> None: ...  # noqa: D102
+    def get_auto_shutter(self) -> bool: ...  # noqa: D102
     def set_auto_shutter(self, on: bool) -> None: ...  # noqa: D102
     def get_shutter_device(self) -> str: ...  # noqa: D102
     def set_shutter_open(self, is_open: bool) -> None: ...  # noqa: D102
@@ -72,6 +87,7 @@ class Core(Protocol):
     def get_image_height(self) -> int: ...  # noqa: D102
     def get_image_bit_depth(self) -> int: ...  # noqa: D102
     def get_bytes_per_pixel(self) -> int: ...  # noqa: D102
+    def get_number_of_components(self) -> int: ...  # noqa: D102
     def set_exposure(self, exposure_ms: float) -> None: ...  # noqa: D102
     def is_exposure_sequenceable(self, label: str) -> bool: ...  # noqa: D102
     def get_exposure_sequence_max_length(self, label: str) -> int: ...  # noqa: D102

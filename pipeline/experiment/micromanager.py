@@ -7,13 +7,30 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from pipeline.experiment.camera import Camera
 from pipeline.experiment.strict import Strict
 
-# Micro-Manager's property values are text; YAML writes many of them as numbers or booleans.
-Value = str | int | float
+
+def _no_boolean(value: object) -> object:
+    """YAML reads On and Yes as true: Micro-Manager, which knows only text, would be told 1."""
+    if isinstance(value, bool):
+        raise ValueError(
+            "YAML reads On, Off, Yes and No as true and false: write the value in quotes, such as 'On'"
+        )
+    return value
+
+
+# Micro-Manager's property values are text; YAML writes many of them as numbers.
+Value = Annotated[str | int | float, BeforeValidator(_no_boolean)]
 Settings = dict[str, Value]
 """``Device.Property`` → value, set in this order."""
 

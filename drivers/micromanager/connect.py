@@ -1,0 +1,346 @@
+"""Reach a microscope's devices, and let them go.
+
+Two cores, one way: pymmcore in this process, or pycromanager's `Core`, which is a running Micro-Manager's or a
+core that pycromanager starts in this process. Nothing is lit or moved, but for what `setup` sets.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+from drivers.micromanager.adapters import adapter_folder
+from drivers.micromanager.check import allowed, check_map, not_a_camera
+from drivers.micromanager.core import CORE_ERRORS, Core, InProcessCore
+from drivers.micromanager.java_core import JavaCore
+from drivers.micromanager.refusals import (
+    configuration_refused,
+    device_refused,
+    library_refused,
+    said,
+)
+from drivers.micromanager.setting import split_setting
+from pipeline.errors import DriverError
+from pipeline.experiment.micromanager import (
+    AdapterDevice,
+    MicroManagerMicroscope,
+    RunningCore,
+)
+from pipeline.experiment.strict import nearest
+
+# A Micro-Manager that is there answers at once: only a machine that is out of breath takes longer.
+_JAVA_TIMEOUT_MS = 5000
+
+
+def connect(microscope: MicroManagerMicroscope, *, only: Collection[str] | None = None) -> Core:
+    """Load the devices, set them up, and hold them against what the experiment says of them.
+
+    Parameters
+    ----------
+    only
+        Labels of the devices that are needed; they are loaded with the hubs and ports that they need, no others,
+        and only they are set up and checked. All of them where None. A running Micro-Manager has its devices loaded.
+
+    Raises
+    ------
+    DriverError
+        With the experiment's key that is wrong, or what is wrong with Micro-Manager, and the fix. What was
+        loaded until then is unloaded again.
+    """
+    core = _start(microscope)
+    try:
+        _load(core, microscope, only)
+        core.set_timeout_ms(round(microscope.patience.device_s * 1000))
+        core.set_auto_shutter(False)
+        if not isinstance(core, JavaCore):
+            _set_buffer(core, microscope.connection.buffer_mb)
+        loaded = set(core.get_loaded_devices())
+        for key, value in microscope.setup.items():
+            label, name = split_setting(key, loaded)
+            if only is None or label in loaded:
+                _set_up(core, label, name, str(value), f"microscope.setup.{key}")
+        camera = microscope.camera_device
+        if camera is not None and (only is None or camera in loaded):
+            _use_camera(core, camera)
+        check_map(core, microscope, partial=only is not None)
+    except CORE_ERRORS as error:
+        disconnect(core, microscope)
+        raise DriverError(
+            f"Micro-Manager refused while it was set up ({said(error)})",
+            "check that its devices are switched on; `livephase doctor EXPERIMENT.yaml` goes through them",
+        ) from error
+    except BaseException:
+        disconnect(core, microscope)
+        raise
+    return core
+
+
+def disconnect(core: Core, microscope: MicroManagerMicroscope) -> None:
+    """Let the devices go; those of a running Micro-Manager stay loaded there. Safe to call again."""
+    if isinstance(core, JavaCore):
+        core.let_go()
+        return
+    try:
+        core.unload_all_devices()
+    except CORE_ERRORS:
+        # A device that is gone can't be told goodbye; the others are let go as the core itself is.
+        pass
+    finally:
+        if _is_headless(microscope):
+            from pycromanager import stop_headless  # noqa: PLC0415
+
+            stop_headless()
+
+
+def _start(microscope: MicroManagerMicroscope) -> Core:
+    connection = microscope.connection
+    if isinstance(connection, RunningCore):
+        return _headless(connection) if _is_headless(microscope) else _running(connection)
+    folder = adapter_folder(connection.adapters)
+    try:
+        core = cast(Core, InProcessCore())
+    except ImportError as error:
+        raise DriverError(
+            f"pymmcore can't be imported ({error})",
+            "pip install -c deploy/constraints.txt pymmcore",
+        ) from error
+    core.set_device_adapter_search_paths([str(folder)])
+    return core
+
+
+def _is_headless(microscope: MicroManagerMicroscope) -> bool:
+    connection = microscope.connection
+    return isinstance(connection, RunningCore) and connection.headless == "python"
+
+
+def _headless(connection: RunningCore) -> Core:
+    """A core that pycromanager makes in this process; it has but one."""
+    folder = adapter_folder(connection.adapters)
+    try:
+        from mmpycorex import is_pymmcore_active  # noqa: PLC0415 - only its users wait for it
+        from pycromanager import Core as PycromanagerCore  # noqa: PLC0415
+        from pycromanager import start_headless  # noqa: PLC0415
+    except ImportError as error:
+        raise _no_pycromanager(error) from error
+    if is_pymmcore_active():
+        raise DriverError(
+            "this process has a headless core of pycromanager already, and there can be only one",
+            "close the first microscope, or use connection.kind: in_process",
+        )
+    start_headless(mm_app_path=str(folder), config_file="", python_backend=True)
+    return cast(Core, PycromanagerCore())
+
+
+def _running(connection: RunningCore) -> Core:
+    """The core of a Micro-Manager that runs."""
+    try:
+        from pycromanager import Core as PycromanagerCore  # noqa: PLC0415 - only its users wait for it
+        from pycromanager import JavaObject  # noqa: PLC0415
+    except ImportError as error:
+        raise _no_pycromanager(error) from error
+    port = connection.port
+    fix = (
+        f"start it, and tick Tools > Options > 'Run server on port {port}'; or use "
+        "connection.kind: in_process, which needs no running one"
+    )
+    # pycromanager leaves a broken thread behind where nobody listens: ask before.
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError as error:
+        raise DriverError(f"no Micro-Manager listens on port {port}", fix) from error
+    try:
+        remote = PycromanagerCore(port=port, timeout=_JAVA_TIMEOUT_MS)
+    except Exception as error:
+        # pycromanager raises nothing more particular.
+        raise DriverError(
+            f"what listens on port {port} is no Micro-Manager that pycromanager understands ({said(error)})",
+            fix,
+        ) from error
+    return cast(Core, JavaCore(remote, lambda name: JavaObject(name, port=port)))
+
+
+def _no_pycromanager(error: ImportError) -> DriverError:
+    return DriverError(
+        f"pycromanager can't be imported ({error})",
+        "pip install -c deploy/constraints.txt pycromanager",
+    )
+
+
+def _load(core: Core, microscope: MicroManagerMicroscope, only: Collection[str] | None) -> None:
+    folder = None if isinstance(core, JavaCore) else adapter_folder(microscope.connection.adapters)
+    if microscope.config_file is not None:
+        _load_configuration(core, Path(microscope.config_file), folder, only)
+        return
+    devices = {device.label: device for device in microscope.devices}
+    wanted = set(devices) if only is None else needed(_references(microscope), only)
+    for device in _hubs_first(microscope.devices):
+        if device.label in wanted:
+            _load_device(core, device, folder, devices)
+
+
+def _load_configuration(
+    core: Core, file: Path, folder: Path | None, only: Collection[str] | None
+) -> None:
+    try:
+        if only is None:
+            core.load_system_configuration(str(file))
+            return
+        lines = file.read_text(encoding="utf-8").splitlines()
+        with tempfile.TemporaryDirectory(prefix="livephase-") as scratch:
+            part = Path(scratch) / file.name
+            part.write_text("\n".join(_only_lines(lines, only)), encoding="utf-8")
+            core.load_system_configuration(str(part))
+    except CORE_ERRORS as error:
+        raise configuration_refused(str(file), folder, error) from error
+
+
+def _only_lines(lines: list[str], only: Collection[str]) -> Iterator[str]:
+    """The lines of a `.cfg` that load some devices, and what these need."""
+    rows = [[field.strip() for field in line.split(",")] for line in lines]
+    references: dict[str, set[str]] = {row[1]: set() for row in rows if row[0] == "Device"}
+    for row in rows:
+        if row[0] == "Parent" and row[1] in references:
+            references[row[1]].add(row[2])
+        if row[0] == "Property" and row[1] in references and len(row) > 3:
+            references[row[1]].add(row[3])
+    wanted = needed(references, only)
+    for line, row in zip(lines, rows, strict=True):
+        is_wanted = len(row) > 1 and row[0] in {
+            "Device",
+            "Parent",
+            "Delay",
+            "FocusDirection",
+            "Label",
+        }
+        if (is_wanted and row[1] in wanted) or (
+            row[0] == "Property"
+            and len(row) > 3
+            and (row[1] in wanted or row[1:3] == ["Core", "Initialize"])
+        ):
+            yield line
+
+
+def _references(microscope: MicroManagerMicroscope) -> dict[str, set[str]]:
+    """Label → whatever it names of others: its hub, and the values of its properties (a port, a DAC)."""
+    references = {
+        device.label: {str(value) for value in device.before.values()} | {device.hub or ""}
+        for device in microscope.devices
+    }
+    for key, value in microscope.setup.items():
+        label, _ = split_setting(key, references)
+        if label in references:
+            references[label].add(str(value))
+    return references
+
+
+def needed(references: Mapping[str, Collection[str]], only: Collection[str]) -> set[str]:
+    """`only`, and all devices that these name, directly or through others."""
+    wanted: set[str] = set()
+    open_ = [label for label in only if label in references]
+    while open_:
+        label = open_.pop()
+        if label not in wanted:
+            wanted.add(label)
+            open_.extend(other for other in references[label] if other in references)
+    return wanted
+
+
+def _hubs_first(devices: tuple[AdapterDevice, ...]) -> list[AdapterDevice]:
+    """In the order of the map, but each after its hub."""
+    labels = {device.label: device for device in devices}
+    ordered: dict[str, AdapterDevice] = {}
+
+    def add(device: AdapterDevice, children: tuple[str, ...] = ()) -> None:
+        if device.label in children:
+            raise DriverError(
+                f"microscope.devices: the hubs {' and '.join(children)} are each other's parents",
+                "remove `hub:` from the one that is connected to the computer",
+            )
+        if device.hub is not None:
+            if device.hub not in labels:
+                raise DriverError(
+                    f"microscope.devices: '{device.label}' has the unknown hub '{device.hub}'",
+                    nearest(device.hub, labels),
+                )
+            add(labels[device.hub], (*children, device.label))
+        ordered.setdefault(device.label, device)
+
+    for device in devices:
+        add(device)
+    return list(ordered.values())
+
+
+def _load_device(
+    core: Core, device: AdapterDevice, folder: Path | None, devices: Mapping[str, AdapterDevice]
+) -> None:
+    label, key = device.label, f"microscope.devices: '{device.label}'"
+    try:
+        core.load_device(label, device.library, device.name)
+    except CORE_ERRORS as error:
+        try:
+            offered = list(core.get_available_devices(device.library))
+        except CORE_ERRORS:
+            offered = []
+        if label in core.get_loaded_devices():
+            raise DriverError(
+                f"{key} is loaded in Micro-Manager already",
+                "leave out `devices` to use what is loaded there",
+            ) from error
+        if offered and device.name not in offered:
+            # Peripherals of a hub are not among what an adapter offers: they may still be meant.
+            raise DriverError(
+                f"{key}: the adapter {device.library} has no device {device.name}",
+                nearest(device.name, offered),
+            ) from error
+        if folder is None:
+            raise device_refused(label, device.library, error) from error
+        raise library_refused(device.library, folder, error) from error
+    if device.hub is not None:
+        core.set_parent_label(label, device.hub)
+    for name, value in device.before.items():
+        _set_up(core, label, name, str(value), f"{key} before.{name}")
+    try:
+        core.initialize_device(label)
+    except CORE_ERRORS as error:
+        port = devices.get(str(device.before.get("Port", "")))
+        raise device_refused(
+            label, device.library if port is None else port.library, error
+        ) from error
+
+
+def _set_up(core: Core, label: str, name: str, value: str, key: str) -> None:
+    """Set one property, or say what could have been set."""
+    loaded = [other for other in core.get_loaded_devices() if other != "Core"]
+    if label not in loaded:
+        raise DriverError(f"{key}: there is no device '{label}'", nearest(label, loaded))
+    if not core.has_property(label, name):
+        raise DriverError(
+            f"{key}: '{label}' has no property '{name}'",
+            nearest(name, core.get_device_property_names(label)),
+        )
+    try:
+        core.set_property(label, name, value)
+    except CORE_ERRORS as error:
+        raise DriverError(
+            f"{key}: '{label}' does not take {value} ({said(error)})", allowed(core, label, name)
+        ) from error
+
+
+def _set_buffer(core: Core, megabytes: int) -> None:
+    try:
+        core.set_circular_buffer_memory_footprint(megabytes)
+    except CORE_ERRORS as error:
+        raise DriverError(
+            f"microscope.connection.buffer_mb: {megabytes} MB are not to be had ({said(error)})",
+            "lower it, or close other programs",
+        ) from error
+
+
+def _use_camera(core: Core, label: str) -> None:
+    try:
+        core.set_camera_device(label)
+    except CORE_ERRORS as error:
+        raise not_a_camera(core, label) from error
