@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.simulator.chance import Stream, generator
-from drivers.simulator.light import ChannelLight
-from pipeline.calibration import Calibration, LedOrientation
+from drivers.simulator.light import ChannelLight, LedErrors, true_orientation
+from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment, SimulatorMicroscope
 
 
@@ -74,7 +74,10 @@ def stuck_pixels(microscope: SimulatorMicroscope) -> tuple[NDArray[np.bool_], ND
 
 
 def true_calibration(
-    experiment: Experiment, microscope: SimulatorMicroscope, lights: dict[str, ChannelLight]
+    experiment: Experiment,
+    microscope: SimulatorMicroscope,
+    lights: dict[str, ChannelLight],
+    errors: LedErrors | None = None,
 ) -> Calibration:
     """What a perfect calibration of this instrument would find."""
     camera, wrong = microscope.camera, microscope.imperfections
@@ -102,8 +105,17 @@ def true_calibration(
         nonlinearity=departure_from_line(wrong.nonlinearity),
         bad_pixels=bad if bad.any() else None,
         pixel_um=experiment.pixel_um,
-        led_orientation=LedOrientation(),
+        led_orientation=true_orientation(microscope),
+        led_intensity=_led_intensity(microscope, errors),
         z_scale=wrong.z_scale,
         z_scale_sigma=0.0,
         source="simulator",
     )
+
+
+def _led_intensity(microscope: SimulatorMicroscope, errors: LedErrors | None) -> dict[int, float]:
+    """LED → intensity relative to the mean of all; empty where all are alike."""
+    if errors is None or not microscope.imperfections.led_intensity_sigma:
+        return {}
+    relative = errors.intensity / errors.intensity.mean()
+    return {led: float(value) for led, value in enumerate(relative)}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from drivers.simulator.light import LedErrors
+from drivers.simulator.light import LedErrors, true_orientation
 from pipeline.experiment import Condenser, Experiment, SimulatorMicroscope
 from pipeline.frames import SlotKey
 from pipeline.optics.forward import (
@@ -89,7 +89,11 @@ class SimulatedOptics:
         if errors is None or isinstance(self._experiment.illumination, Condenser):
             return channel_source(self._experiment, channel)
         return channel_source(
-            self._experiment, channel, led_sines=errors.sines, led_intensity=errors.intensity
+            self._experiment,
+            channel,
+            true_orientation(self._microscope),
+            led_sines=errors.sines,
+            led_intensity=errors.intensity,
         )
 
     def truth(self, slot: SlotKey) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.simulator.chance import Stream, generator
+from pipeline.calibration import LedOrientation
 from pipeline.errors import ExperimentError
 from pipeline.experiment import (
     Condenser,
@@ -47,6 +48,12 @@ class LedErrors:
 
     sines: NDArray[np.float64]
     intensity: NDArray[np.float64]
+
+
+def true_orientation(microscope: SimulatorMicroscope) -> LedOrientation:
+    """How the array really lies to the camera."""
+    wrong = microscope.imperfections
+    return LedOrientation(wrong.led_flip_x, wrong.led_swap_xy, wrong.led_rotation_deg)
 
 
 def led_errors(light: LedIllumination, microscope: SimulatorMicroscope) -> LedErrors:

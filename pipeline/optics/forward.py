@@ -17,7 +17,7 @@ import torch
 
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment, Optics
-from pipeline.optics.illumination import Source, background_intensity, channel_source
+from pipeline.optics.illumination import Source, background_intensity, calibrated_source
 from pipeline.optics.propagation import EDGE, frequency_grid
 from pipeline.optics.pupil import pupil
 from pipeline.optics.sensor import bin_pixels
@@ -278,7 +278,7 @@ def predict_frames(
         share of the amplitude that is lost. The field is taken as periodic: its border, as wide
         as `diffraction_spread_um`, sees what is not there.
     calibration
-        Pixel size, LED orientation and z scale, where known; nominal otherwise.
+        Pixel size, LED orientation, LED intensities and z scale, where known; nominal otherwise.
     frames
         Indices ``channel * n_foci + focus`` of the slot's frames; all of them where None.
 
@@ -303,7 +303,7 @@ def predict_frames(
     out = []
     for k in range(plan.frames_per_slot) if frames is None else frames:
         channel, focus = divmod(k, len(plan.foci_um))
-        source = channel_source(experiment, plan.channels[channel].name, known.led_orientation)
+        source = calibrated_source(experiment, plan.channels[channel].name, known)
         image = spectrum_camera_intensity(
             spectrum,
             pixel_um,

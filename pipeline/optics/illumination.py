@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.calibration import LedOrientation
-from pipeline.experiment import Condenser, Experiment, Optics
+from pipeline.calibration import Calibration, LedOrientation
+from pipeline.errors import ExperimentError
+from pipeline.experiment import Condenser, Experiment, LedArray, Optics
 from pipeline.optics.propagation import EDGE
 
 # Plane waves across a condenser's disc. 37 (three hexagonal rings) leaves the
@@ -30,10 +31,13 @@ class Source:
         ``[S, 2]`` float64 (fx, fy) of each plane wave at the specimen, cycles/µm, in the camera's axes.
     weights
         ``[S]`` float64 intensity of each; they sum to 1, so a brightfield image without specimen is 1.
+    power
+        The light of all together; 1 is a condenser, or one LED of mean intensity.
     """
 
     frequencies: torch.Tensor
     weights: torch.Tensor
+    power: float = 1.0
 
 
 def condenser_source(optics: Optics, coherence: float) -> Source:
@@ -57,7 +61,7 @@ def channel_source(
     led_sines: np.ndarray | None = None,
     led_intensity: np.ndarray | None = None,
 ) -> Source:
-    """The light of one channel of an experiment.
+    """The light of one channel of an experiment, from its geometry; `calibrated_source` takes it from a calibration.
 
     Parameters
     ----------
@@ -79,7 +83,30 @@ def channel_source(
     intensity = np.ones(len(leds)) if led_intensity is None else led_intensity[leds]
     turn = (orientation or LedOrientation()).matrix()
     frequencies = -(sines @ turn.T) / experiment.optics.wavelength_um
-    return Source(torch.from_numpy(frequencies), torch.from_numpy(intensity / intensity.sum()))
+    power = float(intensity.sum())
+    return Source(torch.from_numpy(frequencies), torch.from_numpy(intensity / power), power)
+
+
+def calibrated_source(experiment: Experiment, channel: str, known: Calibration) -> Source:
+    """The light of one channel as the calibration knows it: LEDs turned to the camera, each with its own intensity."""
+    light = experiment.illumination
+    measured = None if isinstance(light, Condenser) else led_intensities(light.array, known)
+    return channel_source(experiment, channel, known.led_orientation, led_intensity=measured)
+
+
+def led_intensities(array: LedArray, known: Calibration) -> np.ndarray | None:
+    """``[N]`` relative intensity of every LED, 1 where it was not measured; None where none was."""
+    if not known.led_intensity:
+        return None
+    intensity = np.ones(array.rows * array.columns)
+    for led, value in known.led_intensity.items():
+        if led >= len(intensity):
+            raise ExperimentError(
+                f"the calibration has an intensity of LED {led}, the array has LEDs 0 to {len(intensity) - 1}",
+                "calibrate led_intensity again with this array",
+            )
+        intensity[led] = value
+    return intensity
 
 
 def background_intensity(source: Source, optics: Optics) -> float:

@@ -14,7 +14,7 @@ from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment
 from pipeline.frames import PlannedChannel
-from pipeline.optics.illumination import background_intensity, channel_source
+from pipeline.optics.illumination import background_intensity, calibrated_source
 from pipeline.optics.propagation import EDGE
 
 # A pixel whose flat is below this share of the median collects too little light to be divided by it.
@@ -85,7 +85,7 @@ class Correction:
     Without one: a brightfield frame is divided by its own median, which takes the background to be
     most of the field. A darkfield frame has no background of its own: its level follows from that
     of the brightfield frames of the same measurement in proportion to exposure, brightness and
-    number of LEDs lit; where there are none, from its own mean, and its scale then means nothing.
+    intensity of the LEDs lit; where there are none, from its own mean, and its scale then means nothing.
 
     Bad pixels (of the calibration's map, and where a flat is dead) become the mean of their good
     neighbours, missing frames the background; both, and saturated pixels, are flagged.
@@ -127,14 +127,11 @@ class Correction:
                 for f, d in zip(flats, dead, strict=True)
             ]
         )
-        sources = [
-            channel_source(experiment, c.name, calibration.led_orientation) for c in channels
-        ]
+        sources = [calibrated_source(experiment, c.name, calibration) for c in channels]
         passing = [background_intensity(s, experiment.optics) for s in sources]
         self._background = torch.tensor([float(p > 0) for p in passing], device=self.device)
         lit = [
-            c.exposure_ms * c.brightness * len(s.weights)
-            for c, s in zip(channels, sources, strict=True)
+            c.exposure_ms * c.brightness * s.power for c, s in zip(channels, sources, strict=True)
         ]
         self._light = torch.tensor(lit, dtype=torch.float32, device=self.device)
         self._passing = torch.tensor(passing, dtype=torch.float32, device=self.device)

@@ -16,7 +16,7 @@ from pipeline.methods.contract import Reconstruction
 from pipeline.methods.dpc.settings import DpcSettings
 from pipeline.methods.dpc.transfer import Pupil, sampled_transfer
 from pipeline.methods.fill import fill_invalid
-from pipeline.optics.illumination import channel_source
+from pipeline.optics.illumination import calibrated_source
 
 
 def load_dpc(
@@ -33,7 +33,7 @@ def load_dpc(
     transfer = np.empty((2, len(frames), height, width // 2 + 1), np.complex128)
     aliased = np.zeros(transfer.shape[2:])
     for k, (channel, focus) in enumerate(frames):
-        source = channel_source(experiment, channel, calibration.led_orientation)
+        source = calibrated_source(experiment, channel, calibration)
         pupil = Pupil(
             experiment.optics,
             calibration.true_focus_um(experiment.sequence.foci_um[focus]),
