@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 STARTED_UTC = time.time()
 
 if TYPE_CHECKING:
+    from pipeline.calibrate.session import calibrate
     from pipeline.experiment import Experiment, load_experiment, parse_experiment
     from pipeline.lifecycle.demo import run_demo
     from pipeline.lifecycle.remote import newest_phase
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Experiment": "pipeline.experiment",
     "RunReader": "pipeline.store.reader",
+    "calibrate": "pipeline.calibrate.session",
     "evaluate": "pipeline.training",
     "load_experiment": "pipeline.experiment",
     "newest_phase": "pipeline.lifecycle.remote",
@@ -46,6 +48,7 @@ __all__ = [
     "Experiment",
     "RunReader",
     "__version__",
+    "calibrate",
     "evaluate",
     "load_experiment",
     "newest_phase",

@@ -186,6 +186,74 @@ def verify(run: RunArgument, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def calibrate(
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(metavar="EXPERIMENT.yaml", help="Which microscope, light and channels."),
+    ] = None,
+    steps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STEP]...",
+            help="timing, dark, photon_transfer, linearity, exposure, flat, pixel_size, orientation, "
+            "led_intensity, lens; all that the experiment has a use for if none is named.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Where it is kept; the experiment's calibration.folder if not given.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", metavar="STEP.NAME=VALUE", help="An option of a step; repeatable."
+        ),
+    ] = None,
+    grating_um: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, metavar="UM", help="Period of the grating or ruler, for the step pixel_size."
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask nothing: what each step needs lies there already.")
+    ] = False,
+    show: Annotated[
+        Path | None,
+        typer.Option("--show", metavar="FOLDER", help="Say what a calibration knows, and end."),
+    ] = None,
+    restore: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION", help="Make an earlier version of --out the present one, and end."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Calibrate the microscope, step by step; what is measured is kept, with its history.
+
+    The next run uses it: calibration: {source: folder, folder: FOLDER, exposures: calibrated}.
+    """
+    from pipeline.calibrate.command import calibrate_command
+
+    calibrate_command(
+        experiment,
+        tuple(steps or ()),
+        out,
+        options=tuple(option or ()),
+        grating_um=grating_um,
+        yes=yes,
+        show_folder=show,
+        restore=restore,
+        as_json=as_json,
+    )
+
+
+@app.command()
 def train(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi.")],
     experiment: Annotated[
