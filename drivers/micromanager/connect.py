@@ -50,6 +50,20 @@ def connect(microscope: MicroManagerMicroscope, *, only: Collection[str] | None 
         With the experiment's key that is wrong, or what is wrong with Micro-Manager, and the fix. What was
         loaded until then is unloaded again.
     """
+    core = load(microscope, only=only)
+    try:
+        check_map(core, microscope, partial=only is not None)
+    except CORE_ERRORS as error:
+        disconnect(core, microscope)
+        raise _refused(error) from error
+    except BaseException:
+        disconnect(core, microscope)
+        raise
+    return core
+
+
+def load(microscope: MicroManagerMicroscope, *, only: Collection[str] | None = None) -> Core:
+    """As `connect`, but without a look at light, lens and stage: to list what there is."""
     core = _start(microscope)
     try:
         _load(core, microscope, only)
@@ -65,17 +79,20 @@ def connect(microscope: MicroManagerMicroscope, *, only: Collection[str] | None 
         camera = microscope.camera_device
         if camera is not None and (only is None or camera in loaded):
             _use_camera(core, camera)
-        check_map(core, microscope, partial=only is not None)
     except CORE_ERRORS as error:
         disconnect(core, microscope)
-        raise DriverError(
-            f"Micro-Manager refused while it was set up ({said(error)})",
-            "check that its devices are switched on; `livephase doctor EXPERIMENT.yaml` goes through them",
-        ) from error
+        raise _refused(error) from error
     except BaseException:
         disconnect(core, microscope)
         raise
     return core
+
+
+def _refused(error: Exception) -> DriverError:
+    return DriverError(
+        f"Micro-Manager refused while it was set up ({said(error)})",
+        "check that its devices are switched on; `livephase doctor EXPERIMENT.yaml` goes through them",
+    )
 
 
 def disconnect(core: Core, microscope: MicroManagerMicroscope) -> None:
@@ -172,13 +189,25 @@ def _no_pycromanager(error: ImportError) -> DriverError:
 def _load(core: Core, microscope: MicroManagerMicroscope, only: Collection[str] | None) -> None:
     folder = None if isinstance(core, JavaCore) else adapter_folder(microscope.connection.adapters)
     if microscope.config_file is not None:
-        _load_configuration(core, Path(microscope.config_file), folder, only)
+        file = Path(microscope.config_file)
+        if folder is not None and not file.exists() and (folder / file).exists():
+            file = folder / file  # Micro-Manager keeps them in its own folder
+        _load_configuration(core, file, folder, only)
         return
     devices = {device.label: device for device in microscope.devices}
-    wanted = set(devices) if only is None else needed(_references(microscope), only)
+    references = _references(microscope)
+    wanted = set(devices) if only is None else needed(references, _with_siblings(microscope, only))
     for device in _hubs_first(microscope.devices):
         if device.label in wanted:
             _load_device(core, device, folder, devices)
+
+
+def _with_siblings(microscope: MicroManagerMicroscope, only: Collection[str]) -> set[str]:
+    """`only`, and what `setup` sets at the same hubs: an Arduino's outputs follow only while its shutter is open."""
+    hubs = {device.label: device.hub for device in microscope.devices}
+    shared = {hubs[label] for label in only if label in hubs} - {None}
+    set_up = {split_setting(key, hubs)[0] for key in microscope.setup}
+    return {*only, *(label for label in set_up if hubs.get(label) in shared)}
 
 
 def _load_configuration(

@@ -43,6 +43,7 @@ class Core(Protocol):
     def get_device_library(self, label: str) -> str: ...  # noqa: D102
     def get_device_name(self, label: str) -> str: ...  # noqa: D102
     def get_device_type(self, label: str) -> int: ...  # noqa: D102
+    def get_state_labels(self, label: str) -> Sequence[str]: ...  # noqa: D102
     def get_parent_label(self, label: str) -> str: ...  # noqa: D102
     def get_device_adapter_names(self) -> Sequence[str]: ...  # noqa: D102
     def get_available_devices(self, library: str) -> Sequence[str]: ...  # noqa: D102

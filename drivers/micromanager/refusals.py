@@ -52,7 +52,7 @@ def configuration_refused(file: str, folder: Path | None, error: Exception) -> D
     if not path.is_file():
         return DriverError(
             f"microscope.config_file: there is no {file}",
-            "give the path of a Micro-Manager .cfg, relative to the experiment file",
+            "give the path of a Micro-Manager .cfg, relative to the experiment file or to Micro-Manager's folder",
         )
     known = library_files(folder) if folder is not None else {}
     for label, library in configured_devices(path):

@@ -234,8 +234,8 @@ class MicroManagerMicroscope(Strict):
     camera: Camera
     connection: Connection = Field(default_factory=InProcessCore)
     config_file: str | None = None
-    """A Micro-Manager `.cfg`, relative to the experiment file; or `devices`; neither for what a running
-    Micro-Manager has loaded."""
+    """A Micro-Manager `.cfg`, relative to the experiment file or to Micro-Manager's folder; or `devices`; neither
+    for what a running Micro-Manager has loaded."""
     devices: tuple[AdapterDevice, ...] = ()
     """A device map, loaded in this order."""
     setup: Settings = Field(default_factory=dict)
