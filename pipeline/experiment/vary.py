@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.experiment.illumination import LightChannel
+from pipeline.experiment.illumination import LightChannel, Pattern
 from pipeline.experiment.load import parse_experiment
 from pipeline.experiment.model import Experiment
 
@@ -14,6 +14,7 @@ def vary(
     experiment: Experiment,
     *,
     channels: Mapping[str, LightChannel] | Sequence[str] | None = None,
+    patterns: Mapping[str, Pattern] | None = None,
     timepoints: int = 1,
     foci_um: Sequence[float] = (0.0,),
     position: int | None = None,
@@ -26,6 +27,8 @@ def vary(
     channels
         Names of the experiment's own channels, or new ones, name → light; all of its own where None. A new channel
         whose name is known replaces it. On Micro-Manager a new name lights as the channel before its ``@`` does.
+    patterns
+        New patterns of the LED array for `channels` to show, where the microscope can show any.
     position
         Which of the experiment's positions; where the stage stands (no move) where None.
     specimen
@@ -38,6 +41,8 @@ def vary(
     """
     data = experiment.model_dump(mode="json")
     illumination = data["illumination"]
+    for name, pattern in (patterns or {}).items():
+        illumination["patterns"][name] = pattern.model_dump(mode="json")
     if isinstance(channels, Mapping):
         names = list(channels)
         for name, channel in channels.items():
