@@ -93,7 +93,12 @@ def run(
     leaves that backlog to --resume.
     """
     from pipeline.experiment import load_experiment
+    from pipeline.lifecycle.light_off import make_dark_before_all
+    from pipeline.store.run_folder import RunFolder
 
+    if not dry_run:
+        # Before anything that takes time: every process of an earlier start may have died with the light on.
+        make_dark_before_all(RunFolder(out))
     loaded = load_experiment(experiment)
     if dry_run:
         from pipeline.instrument import resolve_calibration, resolve_exposures

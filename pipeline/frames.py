@@ -63,6 +63,7 @@ class MissingReason(IntEnum):
     INTERRUPTED = 5  # the acquiring process died within the slot and the run was closed
     STOPPED = 6  # never exposed: the run was stopped or aborted before
     SOURCE = 7  # a replayed recording does not have it
+    DOSE = 8  # not exposed: the position has had all the light that the experiment allows
 
 
 # What the hardware said of one frame; one row per frame in the ring and in the

@@ -233,7 +233,9 @@ def test_a_run_folder_in_use_is_refused(tmp_path, experiment_file):
 
 
 def test_a_camera_that_goes_away_keeps_what_there_is_and_resume_goes_on(tmp_path, experiment_file):
-    path = experiment_file(microscope={"faults": {"disconnect_at_frame": 15}})
+    path = experiment_file(
+        microscope={"faults": {"disconnect_at_frame": 15}}, recovery={"reconnect_s": 0}
+    )
     out = tmp_path / "run"
     status, _, errors = livephase("run", path, "--out", out)
     assert status != 0
@@ -450,7 +452,9 @@ def test_ctrl_c_at_a_terminal_while_the_stages_start(tmp_path, experiment_file):
 
 
 def test_a_closed_run_counts_what_was_never_stored_as_missing(tmp_path, experiment_file):
-    path = experiment_file(microscope={"faults": {"disconnect_at_frame": 15}})
+    path = experiment_file(
+        microscope={"faults": {"disconnect_at_frame": 15}}, recovery={"reconnect_s": 0}
+    )
     out = tmp_path / "run"
     assert livephase("run", path, "--out", out)[0] != 0
     assert verify(out).pending == 26

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
 from drivers.driver import (
     Arrived,
     CameraInfo,
+    CameraTimeoutError,
     Destination,
     DeviceDisconnectedError,
     Driver,
@@ -20,6 +21,7 @@ from drivers.driver import (
 from drivers.simulator.clock import CameraClock
 from drivers.simulator.faults import FaultPlan
 from drivers.simulator.instrument import SimulatedInstrument
+from drivers.simulator.lamp import Lamp
 from drivers.simulator.order import frame_number, slot_number
 from pipeline.calibration import Calibration
 from pipeline.errors import DriverError
@@ -37,10 +39,12 @@ class SimulatorDriver(Driver):
     into bursts or sessions. The camera counts its images from 0 in each burst, lost ones included.
     The slot now being exposed begins when its first frame is asked for.
 
-    `disconnect_at_frame`: the camera goes away before that frame, for good. Opened again and armed
+    `disconnect_at_frame`: the camera goes away before that frame. Opened again and armed
     with that frame's slot first, as a resumed run does, it is there again. In the run's first slot there
-    is nothing to resume, and it goes away each time.
+    is nothing to resume, and it goes away each time. Faults that have a probability in each try of a slot
+    count the tries that failed before, in this driver.
 
+    The light stays on when a burst ends, however it ends: who arms the bursts knows when the next one comes.
     `light_off` in the middle of a burst ends it: the next `next_frame` raises `DriverError`, as frames in
     the dark would be worthless and look like frames.
     """
@@ -55,9 +59,11 @@ class SimulatorDriver(Driver):
         self._readout_s = microscope.camera.readout_s
         per_timepoint = self._plan.frames_per_slot * len(self._plan.positions)
         self._clock = CameraClock(microscope.paced, self._plan.interval_s / per_timepoint)
-        self._light = threading.Event()
+        self._lamp = Lamp(None if microscope.lamp_file is None else Path(microscope.lamp_file))
         self._open = False
         self._gone: str | None = None
+        self._away_for = 0  # so often it is in vain opened again
+        self._failed_tries: dict[SlotKey, int] = {}
         self._first_slot: SlotKey | None = None
         self._burst: Iterator[FrameKey] | None = None
         self._next: FrameKey | None = None
@@ -70,7 +76,7 @@ class SimulatorDriver(Driver):
     @property
     def light_is_on(self) -> bool:
         """Whether the specimen is lit."""
-        return self._light.is_set()
+        return self._lamp.is_on
 
     def reprogram(self, experiment: Experiment) -> CameraInfo:
         """The same instrument, by its seed, with another plan."""
@@ -80,6 +86,11 @@ class SimulatorDriver(Driver):
 
     def open(self) -> CameraInfo:
         """Prepare the optics: importing torch takes seconds that the first frame need not pay."""
+        if self._away_for:
+            self._away_for -= 1
+            raise DeviceDisconnectedError(
+                "the simulated camera is still away", "switch it on and connect it"
+            )
         self.instrument.prepare()
         self._open, self._gone, self._first_slot = True, None, None
         self._messages += self._brightness_warnings()
@@ -104,7 +115,7 @@ class SimulatorDriver(Driver):
         self._slot = self._focus = None
         self._stopping = False
         self._image_number = 0
-        self._light.set()
+        self._lamp.switch(True)
         self._clock.start()
 
     def next_frame(self, destination: Destination) -> Arrived | Lost | None:
@@ -117,7 +128,7 @@ class SimulatorDriver(Driver):
             return None
         self._check_light()
         self._slot = key.slot
-        self._disconnect_at(key)
+        self._mishap(key)
         reason = self._faults.lost(key)
         if reason == MissingReason.OVERFLOW:
             return self._overflow()
@@ -149,14 +160,20 @@ class SimulatorDriver(Driver):
 
     def light_off(self) -> None:
         """Turn the light off; in a burst this ends it."""
-        self._light.clear()
+        self._lamp.switch(False)
+
+    def make_safe(self) -> None:
+        """Turn off a light that another process left on. Needs no optics, so no torch: it is quick."""
+        self._lamp.switch(False)
 
     def close(self) -> None:
         """Light off, whatever the state; a wait for the next frame ends."""
-        self.light_off()
-        self._clock.stop_waiting()
-        self._burst = self._next = None
-        self._open = False
+        try:
+            self.light_off()
+        finally:
+            self._clock.stop_waiting()
+            self._end_burst()
+            self._open = False
 
     def known_calibration(self) -> Calibration:
         """The true calibration; needs no open()."""
@@ -175,7 +192,6 @@ class SimulatorDriver(Driver):
 
     def _end_burst(self) -> None:
         self._burst = self._next = None
-        self.light_off()
 
     def _check_light(self) -> None:
         if not self.light_is_on:
@@ -192,15 +208,31 @@ class SimulatorDriver(Driver):
         self._next = None
         return Lost(tuple(lost), MissingReason.OVERFLOW)
 
-    def _disconnect_at(self, key: FrameKey) -> None:
-        at = self._microscope.faults.disconnect_at_frame
-        if at is None or frame_number(self._plan, key) != at:
-            return
-        if key.slot == self._first_slot and slot_number(self._plan, key.slot) > 0:
-            return
-        self._gone = f"the simulated camera went away before frame {at} {tuple(key)}"
-        self._end_burst()
-        self._check_there()
+    def _mishap(self, key: FrameKey) -> None:
+        """Raise what befalls the camera before this frame, if anything."""
+        number = frame_number(self._plan, key)
+        within = number % self._plan.frames_per_slot
+        faults, attempt = self._microscope.faults, self._failed_tries.get(key.slot, 0)
+        resumed_here = key.slot == self._first_slot and slot_number(self._plan, key.slot) > 0
+        if number in faults.break_at_frame and not resumed_here:
+            raise RuntimeError(f"the simulated driver broke before frame {number} {tuple(key)}")
+        by_number = number == faults.disconnect_at_frame and not resumed_here
+        if by_number or within == self._faults.goes_away_at(key.slot, attempt):
+            if not by_number:
+                self._failed_tries[key.slot] = attempt + 1
+                self._away_for = self._faults.away_for(key.slot, attempt)
+            self._gone = f"the simulated camera went away before frame {number} {tuple(key)}"
+            self._end_burst()
+            self._check_there()
+        if within == self._faults.stuck_at(key.slot, attempt):
+            self._failed_tries[key.slot] = attempt + 1
+            if self._microscope.paced:
+                self._clock.pause(faults.stall_s)
+            self._end_burst()
+            raise CameraTimeoutError(
+                f"the simulated camera is stuck before frame {number} {tuple(key)}",
+                "check the camera and its trigger, then `--resume`",
+            )
 
     def _settle(self, key: FrameKey) -> None:
         """Wait for what is slow before this frame: the lens, and a camera that stalls."""

@@ -34,6 +34,9 @@ class Imperfections(Strict):
     """How the array really lies to the camera: see `pipeline.calibration.LedOrientation`."""
     light_late_frames: NonNegativeInt = Field(default=0, le=1)
     """1: each frame sees the light that was asked for one frame earlier."""
+    light_missed_triggers: tuple[NonNegativeInt, ...] = ()
+    """Numbers of planned frames (counted from 0 over the whole run) whose trigger the light missed: from there on it is
+    one frame later each time."""
     light_mixing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each frame's light that still comes from the frame before."""
     rolling_shutter: float = Field(default=0.0, ge=0, lt=1)
@@ -83,7 +86,18 @@ class Faults(Strict):
     slow_lens_ms: NonNegativeFloat = 0.0
     """The lens takes this much longer to settle at each focus."""
     disconnect_at_frame: NonNegativeInt | None = None
-    """The camera goes away here, for good."""
+    """The camera goes away here. Opened again and armed with this frame's timepoint first, it is there again; in the
+    run's first timepoint it goes away each time."""
+    break_at_frame: tuple[NonNegativeInt, ...] = ()
+    """The driver breaks here, with an error that nobody foresaw. As `disconnect_at_frame`, it works again in the next
+    session."""
+    stuck_share: float = Field(default=0.0, ge=0, lt=1)
+    """Probability, each time that a timepoint is taken, that the camera gets stuck in it: nothing more comes, which a
+    paced camera finds out after `stall_s`."""
+    disconnect_share: float = Field(default=0.0, ge=0, lt=1)
+    """Probability, each time that a timepoint is taken, that the camera goes away in it."""
+    away_tries: NonNegativeInt = 0
+    """A camera that went away is in vain opened again up to so many times (seeded, 0 to this many)."""
 
 
 class CellSpecimen(Strict):
@@ -101,12 +115,18 @@ class CellSpecimen(Strict):
 
 
 class TargetSpecimen(Strict):
-    """A phase target that does not change: a known truth for tests and calibrations."""
+    """A target that does not change: a known truth for tests and calibrations."""
 
     kind: Literal["target"]
-    shape: Literal["beads", "bars", "microlenses", "blank"] = "beads"
+    shape: Literal["beads", "bars", "microlenses", "grating", "blank"] = "beads"
     size_um: PositiveFloat = 10.0
+    """Of a bead or microlens, of the widest bar; a grating's period."""
     phase_rad: float = 1.0
+    """Not a grating's: it absorbs."""
+    rotation_deg: float = 0.0
+    """A grating's: of the direction across its lines, from x towards y."""
+    line_share: float = Field(default=0.5, gt=0, lt=1)
+    """A grating's: width of a dark line, in periods. A half is a Ronchi ruling, less a stage ruler's lines."""
 
 
 Specimen = Annotated[CellSpecimen | TargetSpecimen, Field(discriminator="kind")]

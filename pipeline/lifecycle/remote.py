@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline.control import Command, Control, Request
 from pipeline.control import RunState as LiveState
-from pipeline.errors import RunFolderError, StoreError
+from pipeline.errors import LivephaseError, RunFolderError, StoreError
+from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.sessions import read_sessions, reclaim
 from pipeline.mailbox import Mailbox, Result
 from pipeline.stages.stage_lock import wait_for_stages
@@ -131,8 +132,18 @@ def _refuse_in_vain(control: Control, wanted: Request) -> None:
 
 def _close(folder: RunFolder) -> str:
     """Close a run that nobody works on: what was never stored counts as missing from here on."""
+    light = ""
+    try:
+        if make_dark_before_all(folder):
+            light = "; the light that it had left on is off"
+    except LivephaseError as error:
+        # No reason to keep the run open; its mark stays, and the next start tries again.
+        light = f"; THE LIGHT MAY STILL BE ON, switch it off by hand ({error.cause})"
     with folder.lock():
         wait_for_stages(folder.path)
         reclaim(folder)
         folder.update(RunState.ABORTED)
-    return "closed: frames that were never stored count as missing (--resume --even-aborted opens it again)"
+    return (
+        "closed: frames that were never stored count as missing "
+        f"(--resume --even-aborted opens it again){light}"
+    )

@@ -16,6 +16,8 @@ from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import Experiment, load_experiment
 from pipeline.frames import FrameStatus
 from pipeline.instrument import resolve_calibration, resolve_exposures
+from pipeline.lifecycle.light_off import make_dark_before_all
+from pipeline.lifecycle.lost_light import light_dose_s
 from pipeline.lifecycle.preflight import (
     Estimate,
     check_calibration,
@@ -101,6 +103,7 @@ def run_experiment(
     # Before any comparison: the run folder keeps the exposures that were meant.
     experiment = resolve_exposures(experiment)
     folder = RunFolder(Path(out))
+    make_dark_before_all(folder)
     if folder.is_run():
         # Before the preflight: what is done needs neither microscope nor recording any more.
         done = _may_resume(folder, experiment, resume=resume, even_aborted=even_aborted)
@@ -265,6 +268,7 @@ def _session(
             slots,
             todo,
             max(0, delivered - stored),
+            light_dose_s(reader),
             names,
             signals,
             progress,

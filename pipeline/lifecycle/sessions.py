@@ -15,6 +15,7 @@ from typing import Any
 from pipeline import shared_memory
 from pipeline.errors import StoreError
 from pipeline.frames import SlotKey
+from pipeline.lifecycle.lost_light import count_lost_light, was_cut_off
 from pipeline.lifecycle.supervisor import Outcome, SharedNames
 from pipeline.store.run_folder import RunFolder
 from pipeline.telemetry import Telemetry
@@ -24,7 +25,10 @@ log = logging.getLogger("livephase")
 
 @dataclass
 class Session:
-    """One start of a run. Times are seconds since the epoch; `acquired` counts frames that the camera delivered."""
+    """One start of a run. Times are seconds since the epoch; `acquired` counts frames that the camera delivered.
+
+    `light_on_s` is how long the specimen was lit; None where a dead session's counters are lost.
+    """
 
     process_start_utc: float
     began_utc: float
@@ -35,6 +39,7 @@ class Session:
     acquired: int | None = None
     restarts: dict[str, int] = field(default_factory=dict)
     error: str | None = None
+    light_on_s: float | None = None
 
 
 def read_sessions(folder: RunFolder) -> list[Session]:
@@ -56,9 +61,11 @@ def close_session(folder: RunFolder, outcome: Outcome) -> None:
     session.ended_utc = time.time()
     session.state = outcome.state
     session.acquired = outcome.acquired
+    session.light_on_s = round(outcome.light_on_s, 3)
     session.restarts = {name: count for name, count in outcome.restarts.items() if count}
     session.error = None if outcome.error is None else str(outcome.error)
     _write(folder, [*earlier, session])
+    count_lost_light(folder, session.todo_slots, outcome.published, outcome.cut_off)
 
 
 def reclaim(folder: RunFolder) -> None:
@@ -70,9 +77,13 @@ def reclaim(folder: RunFolder) -> None:
     if not sessions or sessions[-1].ended_utc is not None:
         return
     session = sessions[-1]
+    published, cut_off = 0, False
     try:
         with Telemetry.attach(session.shared_memory["telemetry"]) as telemetry:
             session.acquired = telemetry.total("frames_acquired")
+            session.light_on_s = round(telemetry.value("light_seconds"), 3)
+            published = telemetry.total("slots_published")
+            cut_off = was_cut_off(telemetry, folder.experiment().plan())
     except StoreError:
         # The machine was switched off, or the system has cleaned up: what was delivered and not stored is not known.
         session.acquired = None
@@ -81,6 +92,7 @@ def reclaim(folder: RunFolder) -> None:
     session.ended_utc = time.time()
     session.state = "killed"
     _write(folder, sessions)
+    count_lost_light(folder, session.todo_slots, published, cut_off)
     log.warning("the session before was killed", extra={"acquired": session.acquired})
 
 

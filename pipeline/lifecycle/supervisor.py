@@ -25,13 +25,16 @@ from pipeline.control import RunState as LiveState
 from pipeline.errors import LivephaseError
 from pipeline.experiment import Experiment
 from pipeline.frames import Measurement, SlotKey
+from pipeline.lifecycle.light_keeper import LightKeeper
 from pipeline.lifecycle.light_off import turn_light_off
+from pipeline.lifecycle.lost_light import was_cut_off
 from pipeline.lifecycle.orders import Orders
 from pipeline.lifecycle.signals import StopSignals
 from pipeline.lifecycle.stage_process import StageProcess
 from pipeline.mailbox import Mailbox
 from pipeline.ring import Ring
 from pipeline.stages.context import StageContext
+from pipeline.stages.light_mark import LightMark
 from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.telemetry import Telemetry
 
@@ -49,6 +52,8 @@ _READY_TIMEOUT_S = 180.0
 # An abort gives the camera this long to end its burst; the light is off by then.
 _ABORT_PATIENCE_S = 10.0
 _END_S = 2.0
+# A keeper that has not made the microscope safe by then hangs in its driver.
+_KEEPER_S = 15.0
 
 
 class Progress(Protocol):
@@ -81,11 +86,18 @@ class SharedNames:
 
 @dataclass
 class Outcome:
-    """How a session ended."""
+    """How a session ended.
+
+    `published` counts the slots that acquisition handed over; `cut_off` says whether it died within another one.
+    `light_on_s` is how long the specimen was lit, in seconds.
+    """
 
     state: RunState
     error: LivephaseError | None = None
     acquired: int = 0
+    published: int = 0
+    cut_off: bool = False
+    light_on_s: float = 0.0
     restarts: dict[str, int] = field(default_factory=dict)
 
 
@@ -98,6 +110,8 @@ class Supervisor:
         The slots to take, in order; empty: only what is recorded is reconstructed.
     lost_before
         Frames that earlier sessions' cameras delivered and that are taken again.
+    light_spent_s
+        The light that each position has had in earlier sessions, in seconds of full brightness.
     """
 
     def __init__(
@@ -108,6 +122,7 @@ class Supervisor:
         ring_slots: int,
         todo: tuple[SlotKey, ...],
         lost_before: int,
+        light_spent_s: tuple[float, ...],
         names: SharedNames,
         signals: StopSignals,
         progress: Progress,
@@ -118,12 +133,15 @@ class Supervisor:
         self._ring_slots = ring_slots
         self._todo = todo
         self._lost_before = lost_before
+        self._light_spent_s = light_spent_s
         self._names = names
         self._signals = signals
         self._progress = progress
         self._error: LivephaseError | None = None
         self._ran = False  # whether every stage was ready once
         self._stages: list[StageProcess] = []
+        self._light_mark = LightMark(folder.path)
+        self._keeper: LightKeeper | None = None
         self._told_to_end: float | None = None
         # What was done at each stage's last death, and how many deaths there were since without any more.
         self._deaths: dict[str, tuple[float, int]] = {}
@@ -156,6 +174,8 @@ class Supervisor:
                 # Only the backlog is left: the microscope stays as it is.
                 self._control.stage(ACQUIRE).say(StageState.FINISHED)
             try:
+                if self._todo:
+                    self._keeper = LightKeeper(self._folder.path, self._experiment)
                 for entry in self._entries():
                     self._stages.append(StageProcess(*entry))
                 self._until_ready()
@@ -166,6 +186,10 @@ class Supervisor:
             finally:
                 for stage in self._stages:
                     stage.end(timeout_s=_END_S)
+                # Most often it is: each way in which acquisition can end has seen to it.
+                self._make_dark()
+                if self._keeper is not None:
+                    self._keeper.end()
             outcome = self._outcome()
             self._set_state(LiveState[outcome.state.name])
             return outcome
@@ -176,8 +200,6 @@ class Supervisor:
         self._control.order(Command.ABORT)
         for stage in self._stages:
             stage.end(timeout_s=_END_S)
-        if self._telemetry.value("light_on"):
-            self._turn_light_off()
 
     def _entries(self) -> list[tuple[str, StageContext]]:
         def context(name: str, index: int) -> StageContext:
@@ -192,6 +214,7 @@ class Supervisor:
                 telemetry=n.telemetry,
                 mailbox=n.mailbox,
                 todo=self._todo if index == ACQUIRE else (),
+                light_spent_s=self._light_spent_s,
             )
 
         entries = [("record", context("record", RECORD))]
@@ -209,7 +232,8 @@ class Supervisor:
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while self._error is None and self._orders.command == Command.WAIT:
             states = [self._control.stage(s.context.index).state for s in self._stages]
-            if all(s >= StageState.READY for s in states):
+            guarded = self._keeper is None or self._keeper.ready
+            if guarded and all(s >= StageState.READY for s in states):
                 self._ran = True
                 self._orders.begin()
                 return
@@ -234,8 +258,7 @@ class Supervisor:
             self._show(stage)
 
     def _look_after_stages(self) -> None:
-        acquisition = self._control.stage(ACQUIRE).state
-        self._orders.look(acquisition not in (StageState.FINISHED, StageState.GONE))
+        self._orders.look(self._acquiring())
         for stage in self._stages:
             self._show(stage)
             if not stage.alive and stage.exit_code != 0 and not self._is_gone(stage):
@@ -267,11 +290,11 @@ class Supervisor:
         how = f"was killed by signal {-code}" if code < 0 else "failed"
         log.error("stage died", extra={"stage": stage.name, "how": how})
         if stage.context.index == ACQUIRE:
-            if self._telemetry.value("light_on"):
-                self._turn_light_off()
+            dark = self._make_dark()
+            light = "the light was turned off" if dark else "the light may still be on"
             self._give_up(
                 stage,
-                f"the acquire stage {how}: the light was turned off and complete frames were kept",
+                f"the acquire stage {how}: {light} and complete frames were kept",
                 "`--resume` takes the interrupted timepoint again and goes on",
             )
             return
@@ -304,11 +327,20 @@ class Supervisor:
         counter = "slots_committed" if stage.context.index == RECORD else "slots_reconstructed"
         return self._telemetry.by_stage(counter).get(stage.name, 0.0)
 
-    def _turn_light_off(self) -> None:
-        if turn_light_off(self._experiment):
-            self._counters.set("light_on", 0)
-        else:
-            self._progress.message("THE LIGHT MAY STILL BE ON: switch it off by hand")
+    def _make_dark(self) -> bool:
+        """No acquire process lives: see that it left no light on. Whether none is."""
+        deadline = time.monotonic() + _KEEPER_S
+        # The keeper has seen it by itself, and is at it.
+        while self._light_mark.is_set() and self._keeper is not None and self._keeper.alive:
+            if time.monotonic() > deadline:
+                self._keeper.end(patience_s=0.0)
+                break
+            self._control.beat()
+            time.sleep(_LOOK_S)
+        if not self._light_mark.is_set() or turn_light_off(self._folder.path, self._experiment):
+            return True
+        self._progress.message("THE LIGHT MAY STILL BE ON: switch it off by hand")
+        return False
 
     def _give_up(self, stage: StageProcess, cause: str, fix: str) -> None:
         """The stage stays dead. Its own reason is told; `cause` and `fix` where it could give none."""
@@ -320,6 +352,9 @@ class Supervisor:
         if stage.context.index == RECORD:
             # Without a recorder nothing more can be kept: no cell is to be lit for nothing.
             self._orders.give(Command.ABORT)
+
+    def _acquiring(self) -> bool:
+        return self._control.stage(ACQUIRE).state not in (StageState.FINISHED, StageState.GONE)
 
     def _follow_state(self) -> None:
         acquisition = self._control.stage(ACQUIRE).state
@@ -346,6 +381,8 @@ class Supervisor:
         now = time.monotonic()
         if now >= self._look_again:
             self._look_again = now + _SLOW_LOOK_S
+            if self._keeper is not None and self._acquiring():
+                self._keeper.look_after()
             for stage in self._stages:
                 self._telemetry.writer(stage.name).set("stage_up", stage.alive)
                 self._say_if_still(stage)
@@ -376,5 +413,8 @@ class Supervisor:
             state=state,
             error=self._error,
             acquired=self._telemetry.total("frames_acquired"),
+            published=self._telemetry.total("slots_published"),
+            cut_off=was_cut_off(self._telemetry, self._experiment.plan()),
+            light_on_s=self._telemetry.value("light_seconds"),
             restarts={s.name: s.restarts for s in self._stages},
         )

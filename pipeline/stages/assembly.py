@@ -19,6 +19,10 @@ from pipeline.errors import DriverError
 from pipeline.frames import FrameKey, FrameStatus, MissingReason, Plan, SlotKey, empty_records
 
 
+class AccountError(DriverError):
+    """A driver that delivers what nobody asked for, or the same frame twice: no retry makes that right."""
+
+
 class OpenSlot(Protocol):
     """A slot of the ring that is being filled."""
 
@@ -44,14 +48,14 @@ class SlotAssembler:
     begin
         Opens the ring's next slot for a key; blocks while the ring is full.
     published
-        Told of each published slot: its frames' records.
+        Told of each published slot: its key and its frames' records.
     """
 
     def __init__(
         self,
         plan: Plan,
         begin: Callable[[SlotKey], OpenSlot],
-        published: Callable[[NDArray[np.void]], None],
+        published: Callable[[SlotKey, NDArray[np.void]], None],
     ) -> None:
         self._plan = plan
         self._begin = begin
@@ -59,15 +63,37 @@ class SlotAssembler:
         self._slot: OpenSlot | None = None
         self._key: SlotKey | None = None
         self._expected: deque[SlotKey] = deque()
+        # Slots that nobody exposes, and why.
+        self._left_out: dict[SlotKey, MissingReason] = {}
 
     def expect(self, slots: Iterable[SlotKey]) -> None:
-        """The slots of the burst that begins, in order. None may be open."""
+        """The slots that come next, in order. None may be open."""
         self._expected = deque(slots)
+        self._left_out = {}
 
     @property
     def remaining(self) -> list[SlotKey]:
-        """Slots of the burst that were not published yet."""
+        """Slots that were expected and not published yet."""
         return list(self._expected)
+
+    @property
+    def to_expose(self) -> list[SlotKey]:
+        """Those of them that are not left out."""
+        return [slot for slot in self._expected if slot not in self._left_out]
+
+    @property
+    def open_records(self) -> NDArray[np.void] | None:
+        """``[K]`` what is known so far of the frames of the slot being filled; None between two."""
+        return None if self._slot is None else self._slot.records
+
+    def leave_out(self, slots: Iterable[SlotKey], reason: MissingReason) -> None:
+        """Expose none of these expected slots: all their frames will be missing for `reason`."""
+        self._left_out |= dict.fromkeys(slots, reason)
+
+    def pass_over(self) -> None:
+        """Publish slots that are left out and whose turn it is. None may be open."""
+        while self._expected and self._expected[0] in self._left_out:
+            self._publish_empty()
 
     def destination(self, key: FrameKey) -> NDArray[np.unsignedinteger]:
         """The memory ``[Y, X]`` in the ring where this frame belongs."""
@@ -115,16 +141,21 @@ class SlotAssembler:
         if self._slot is not None and self._key == key:
             return self._slot
         if key not in self._expected:
-            raise DriverError(
+            raise AccountError(
                 f"the driver delivered a frame of {key}, a slot that was over or never asked for",
                 "report this with the run's log.jsonl",
             )
         # A driver reports its gaps; should one ever not, what was passed over is still accounted for.
         self.close(MissingReason.DROPPED)
         while self._expected[0] != key:
-            self._begin_slot(self._expected[0])
-            self.close(MissingReason.DROPPED)
+            self._publish_empty()
         return self._begin_slot(key)
+
+    def _publish_empty(self) -> None:
+        """Publish the next slot without a single frame."""
+        key = self._expected[0]
+        self._begin_slot(key)
+        self.close(self._left_out.get(key, MissingReason.DROPPED))
 
     def _begin_slot(self, key: SlotKey) -> OpenSlot:
         slot = self._begin(key)
@@ -135,7 +166,7 @@ class SlotAssembler:
     @staticmethod
     def _refuse_second_fate(row: np.void, key: FrameKey) -> None:
         if row["status"] != FrameStatus.PENDING:
-            raise DriverError(
+            raise AccountError(
                 f"the driver accounted for {key} twice", "report this with the run's log.jsonl"
             )
 
@@ -153,4 +184,4 @@ class SlotAssembler:
         slot.publish()
         self._expected.popleft()
         self._slot = self._key = None
-        self._published(records)
+        self._published(key, records)

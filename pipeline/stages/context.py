@@ -27,7 +27,8 @@ class StageContext:
     """Everything a stage needs; it is pickled into the spawned process.
 
     `ring`, `control`, `telemetry` and `mailbox` are names of shared memory that the supervisor owns.
-    `todo` are the slots to take in this session, in order (acquire only).
+    `todo` are the slots to take in this session, in order, and `light_spent_s` the light that each position
+    has had in earlier ones, in seconds of full brightness (acquire only).
     """
 
     stage: str
@@ -39,6 +40,7 @@ class StageContext:
     telemetry: str
     mailbox: str
     todo: tuple[SlotKey, ...] = ()
+    light_spent_s: tuple[float, ...] = ()
 
     @property
     def plan(self) -> Plan:

@@ -148,6 +148,12 @@ class Telemetry:
             return float(values.sum())
         return float(values[int(times.argmax())])
 
+    def age_s(self, name: str) -> float:
+        """Seconds since any stage last set a gauge; infinite if none did."""
+        set_at = int(self._integers[:, self._cell(name, "gauge") + 1].max())
+        # time.monotonic counts from the machine's start, in every process alike.
+        return (time.monotonic_ns() - set_at) / 1e9 if set_at else math.inf
+
     def histogram(self, name: str) -> Histogram:
         """A histogram, all stages together."""
         cell = self._cell(name, "histogram")

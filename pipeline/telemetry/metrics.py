@@ -102,6 +102,9 @@ METRICS: Final = (
     Metric("driver_messages", "counter", "Messages of the camera or its simulator to the user."),
     Metric("light_on", "gauge", "1 while the specimen is lit."),
     Metric(
+        "light_seconds", "gauge", "How long the specimen was lit, up to when it last went dark."
+    ),
+    Metric(
         "reconstruction_queue",
         "gauge",
         "Recorded timepoints and positions that wait for their phase.",
