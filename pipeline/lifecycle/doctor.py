@@ -7,45 +7,25 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
 
 import psutil
 
 from pipeline import shared_memory
 from pipeline.errors import LivephaseError
+from pipeline.experiment import Experiment
+from pipeline.lifecycle.finding import Finding
+from pipeline.lifecycle.microscope_doctor import installed, microscope
 from pipeline.methods.registry import available_methods, find_method
 
-Level = Literal["ok", "warning", "error"]
 _MIB = 1 << 20
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    level: Level
-    text_: str
-    fix: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        data = asdict(self)
-        data["text"] = data.pop("text_")
-        return data
-
-    def text(self) -> str:
-        """One line."""
-        mark = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}[self.level]
-        return f"{mark}  {self.name}: {self.text_}" + (f". {self.fix}" if self.fix else "")
-
-
-def examine() -> list[Finding]:
-    """Look at everything; a check that fails unexpectedly is itself a finding."""
-    return [finding for check in _CHECKS for finding in check()]
+def examine(experiment: Experiment | None = None) -> list[Finding]:
+    """Look at everything; with an experiment, at its microscope, too."""
+    findings = [finding for check in _CHECKS for finding in check()]
+    return findings + ([] if experiment is None else list(microscope(experiment)))
 
 
 def _python() -> Iterator[Finding]:
@@ -143,4 +123,5 @@ _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _shared_memory,
     _disk,
     _methods,
+    installed,
 )

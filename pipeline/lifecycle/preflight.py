@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,10 @@ _RING_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will need, before it starts. Bytes are upper bounds: compression is not counted on."""
+    """What a run will need, before it starts. Bytes are upper bounds: compression is not counted on.
+
+    `bursts` says how the devices will be sequenced, where their driver knows.
+    """
 
     frames: int
     method: str
@@ -44,6 +47,7 @@ class Estimate:
     ring_bytes: int
     disk_free_bytes: int
     warnings: tuple[str, ...]
+    bursts: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -61,7 +65,26 @@ class Estimate:
             f"disk left: {self.disk_free_bytes / 1e9:.3g} GB before, "
             f"{(self.disk_free_bytes - self.raw_bytes - self.phase_bytes) / 1e9:.3g} GB after",
         ]
+        lines += [
+            f"{'bursts:' if i == 0 else '':10} {burst}" for i, burst in enumerate(self.bursts)
+        ]
         return "\n".join([*lines, *(f"warning:   {w}" for w in self.warnings)])
+
+
+def with_bursts(need: Estimate, experiment: Experiment) -> Estimate:
+    """`need`, with how the devices will be sequenced over the whole plan: connects to them, lights and moves nothing.
+
+    Raises
+    ------
+    DriverError
+        If they can't be reached, or can't do it.
+    """
+    driver = open_driver(experiment)
+    try:
+        bursts = driver.bursts(tuple(experiment.plan().slot_keys()))
+    finally:
+        driver.close()
+    return replace(need, bursts=tuple(bursts))
 
 
 def chosen_measurement(experiment: Experiment) -> Measurement | None:
