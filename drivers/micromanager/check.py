@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from drivers.micromanager.core import CAMERA, CORE_ERRORS, STAGE, XY_STAGE, Core
 from drivers.micromanager.setting import split_setting
 from pipeline.errors import DriverError
@@ -31,16 +33,31 @@ def check_map(core: Core, microscope: MicroManagerMicroscope, *, partial: bool =
     DriverError
         Naming the experiment's key, and what would be right there.
     """
-    loaded = set(core.get_loaded_devices())
-    if not partial or microscope.camera_device in loaded:
-        _check_camera(core, microscope)
+    for fault in map_faults(core, microscope, partial=partial):
+        raise fault
+
+
+def map_faults(
+    core: Core, microscope: MicroManagerMicroscope, *, partial: bool = False
+) -> Iterator[DriverError]:
+    """The first fault of each part (camera, light, lens, stage) that has one; as `check_map`."""
     light, lens, stage = microscope.light, microscope.lens, microscope.stage.device
-    if light is not None and (not partial or light.device in loaded):
-        _check_light(core, light)
-    if lens is not None and (not partial or lens.device in loaded):
-        _check_lens(core, lens)
-    if stage is not None and (not partial or stage in loaded):
-        check_type(core, stage, XY_STAGE, "microscope.stage.device")
+    parts: list[tuple[str | None, Callable[[], None]]] = [
+        (microscope.camera_device, lambda: _check_camera(core, microscope))
+    ]
+    if light is not None:
+        parts.append((light.device, lambda: _check_light(core, light)))
+    if lens is not None:
+        parts.append((lens.device, lambda: _check_lens(core, lens)))
+    if stage is not None:
+        parts.append((stage, lambda: check_type(core, stage, XY_STAGE, "microscope.stage.device")))
+    loaded = set(core.get_loaded_devices())
+    for label, check in parts:
+        if not partial or label in loaded:
+            try:
+                check()
+            except DriverError as fault:
+                yield fault
 
 
 def devices_of_type(core: Core, kind: int) -> list[str]:
