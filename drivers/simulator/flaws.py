@@ -104,11 +104,14 @@ def true_calibration(
         saturation_counts=camera.offset_counts + _reached(wrong.nonlinearity) * span,
         nonlinearity=departure_from_line(wrong.nonlinearity),
         bad_pixels=bad if bad.any() else None,
-        pixel_um=experiment.pixel_um,
+        pixel_um=experiment.pixel_um * wrong.pixel_scale,
         led_orientation=true_orientation(microscope),
         led_intensity=_led_intensity(microscope, errors),
         z_scale=wrong.z_scale,
         z_scale_sigma=0.0,
+        z_zero_um=wrong.z_zero_um,
+        z_zero_sigma_um=0.0,
+        magnification_per_um=wrong.magnification_per_um,
         source="simulator",
     )
 

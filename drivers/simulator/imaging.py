@@ -42,7 +42,6 @@ def _one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Slot:
-    key: SlotKey
     phase: NDArray[np.float32]
     absorption: NDArray[np.float32]
     spectrum: torch.Tensor
@@ -52,7 +51,8 @@ class SimulatedOptics:
     """Images of the specimen for every channel and focus.
 
     The specimen is drawn larger than the camera's field, so that what lies beyond its edge diffracts
-    in, and nothing wraps around. The last slot is kept: all its frames share one rendering and one FFT.
+    in, and nothing wraps around. The last slot is kept: all its frames share one rendering and one FFT, but
+    for a lens that changes the magnification: each focus then sees the specimen with pixels of its own size.
     """
 
     def __init__(
@@ -67,23 +67,29 @@ class SimulatedOptics:
         self._microscope = microscope
         self._plan = experiment.plan()
         self._oversampling = oversampling
-        self._pixel_um = experiment.pixel_um / oversampling
+        self._pixel_um = experiment.pixel_um * microscope.imperfections.pixel_scale / oversampling
         self._specimen = specimen_for(
             microscope.specimen,
             seed=microscope.seed,
             wavelength_um=experiment.optics.wavelength_um,
         )
         self._sources = {c.name: self._source(c.name, errors) for c in self._plan.channels}
-        z_scale = microscope.imperfections.z_scale
-        self._z_um = [z * z_scale for z in self._plan.foci_um]
+        wrong = microscope.imperfections
+        self._z_um = [wrong.z_zero_um + wrong.z_scale * z for z in self._plan.foci_um]
         optics = experiment.optics
         spread = diffraction_spread_um(optics, max(map(abs, self._z_um)))
         fade = _FADE * optics.wavelength_um / optics.numerical_aperture
-        self._fade_px = math.ceil(fade / experiment.pixel_um)
-        guard = math.ceil(spread / experiment.pixel_um) + self._fade_px
+        # As many pixels where they are the smallest.
+        least_um = min(self._sampling_um(z) for z in (0.0, *self._z_um)) * oversampling
+        self._fade_px = math.ceil(fade / least_um)
+        guard = math.ceil(spread / least_um) + self._fade_px
         y, x = self._plan.frame_shape
         self._padded = (_smooth_size(y + 2 * guard, y), _smooth_size(x + 2 * guard, x))
-        self._slot: _Slot | None = None
+        self._slot: tuple[SlotKey, float, _Slot] | None = None
+
+    def _sampling_um(self, z_um: float) -> float:
+        """Of the specimen where the plane in focus lies at `z_um`: magnified more, a pixel sees less of it."""
+        return self._pixel_um / (1 + self._microscope.imperfections.magnification_per_um * z_um)
 
     def _source(self, channel: str, errors: LedErrors | None) -> Source:
         if errors is None or isinstance(self._experiment.illumination, Condenser):
@@ -98,7 +104,7 @@ class SimulatedOptics:
 
     def truth(self, slot: SlotKey) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Phase (rad) and absorption over the camera's field, ``[s·Y, s·X]`` float32."""
-        drawn = self._draw(slot)
+        drawn = self._draw(slot, self._sampling_um(0.0))
         inner = tuple(
             slice(start * self._oversampling, (start + n) * self._oversampling)
             for start, n in zip(self._start(), self._plan.frame_shape, strict=True)
@@ -107,11 +113,12 @@ class SimulatedOptics:
 
     def intensity(self, slot: SlotKey, channel: str, focus: int) -> NDArray[np.float64]:
         """``[Y, X]`` light on the camera; 1 is the channel's light if all of it passed the pupil."""
-        spectrum = self._draw(slot).spectrum
+        pixel_um = self._sampling_um(self._z_um[focus])
+        spectrum = self._draw(slot, pixel_um).spectrum
         with _one_thread(), torch.inference_mode():
             image = spectrum_camera_intensity(
                 spectrum,
-                self._pixel_um,
+                pixel_um,
                 self._experiment.optics,
                 self._sources[channel],
                 self._z_um[focus],
@@ -127,19 +134,19 @@ class SimulatedOptics:
         (py, px), (y, x) = self._padded, self._plan.frame_shape
         return (py - y) // 2, (px - x) // 2
 
-    def _draw(self, key: SlotKey) -> _Slot:
-        if self._slot is not None and self._slot.key == key:
-            return self._slot
+    def _draw(self, key: SlotKey, pixel_um: float) -> _Slot:
+        if self._slot is None or self._slot[:2] != (key, pixel_um):
+            self._slot = (key, pixel_um, self._render(key, pixel_um))
+        return self._slot[2]
+
+    def _render(self, key: SlotKey, pixel_um: float) -> _Slot:
         shape = (self._padded[0] * self._oversampling, self._padded[1] * self._oversampling)
-        phase, absorption = self._specimen.render(
-            key.timepoint, key.position, shape, self._pixel_um
-        )
+        phase, absorption = self._specimen.render(key.timepoint, key.position, shape, pixel_um)
         rows, columns = (_fade(n, self._fade_px * self._oversampling) for n in shape)
         faded = [torch.from_numpy(a * rows[:, None] * columns) for a in (phase, absorption)]
         with _one_thread(), torch.inference_mode():
             spectrum = torch.fft.fft2(thin_specimen(*faded))
-        self._slot = _Slot(key, phase, absorption, spectrum)
-        return self._slot
+        return _Slot(phase, absorption, spectrum)
 
 
 def _fade(samples: int, width: int) -> NDArray[np.float32]:

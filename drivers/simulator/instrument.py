@@ -86,9 +86,14 @@ class SimulatedInstrument:
             )
         else:
             reach += light.coherence * reach
-        return max(
-            1, math.ceil(self._experiment.pixel_um * 2 * reach / optics.wavelength_um - 1e-9)
-        )
+        return max(1, math.ceil(self._largest_pixel_um() * 2 * reach / optics.wavelength_um - 1e-9))
+
+    def _largest_pixel_um(self) -> float:
+        """A camera pixel at the sample, at the focus that magnifies the least."""
+        wrong = self._microscope.imperfections
+        foci = [wrong.z_zero_um + wrong.z_scale * z for z in self._plan.foci_um]
+        least = min(1 + wrong.magnification_per_um * z for z in (0.0, *foci))
+        return self._experiment.pixel_um * wrong.pixel_scale / least
 
     def prepare(self) -> None:
         """Import and set up what the first frame needs, and refuse what can't be simulated."""
@@ -110,8 +115,7 @@ class SimulatedInstrument:
 
     def lit_channel(self, key: FrameKey) -> int:
         """Index of the channel whose light this frame (mostly) sees: late light is the one before's."""
-        late = self._microscope.imperfections.light_late_frames
-        return self._earlier(key, late).channel
+        return self._earlier(key, self._late_frames(key)).channel
 
     def frame(self, key: FrameKey) -> NDArray[np.unsignedinteger]:
         """Raw counts, ``[Y, X]``, uint8 up to 8 bits and uint16 above."""
@@ -136,15 +140,33 @@ class SimulatedInstrument:
         wrong = self._microscope.imperfections
         exposure_ms = self._plan.channels[key.channel].exposure_ms
         total = np.zeros(self._plan.frame_shape)
+        for channel, share in self._seen(key).items():
+            per_ms = self._lights[channel].electrons_per_ms
+            if per_ms and share.any():
+                total += exposure_ms * per_ms * share * self._image(key, channel)
+        return total * self._shading + wrong.dark_e_per_s * exposure_ms / 1e3
+
+    def _seen(self, key: FrameKey) -> dict[str, NDArray[np.float64]]:
+        """Channel → share ``[Y, 1]`` of the frame's exposure in which each row sees it lit."""
+        wrong = self._microscope.imperfections
+        late, mixed = self._late_frames(key), wrong.light_mixing
+        # The last row's exposure ends so much after the first's: in the next frame's light.
+        after = wrong.rolling_shutter * np.linspace(0, 1, self._plan.frame_shape[0])[:, None]
+        shares: dict[str, NDArray[np.float64]] = {}
         for frames_ago, share in (
-            (wrong.light_late_frames, 1 - wrong.light_mixing),
-            (wrong.light_late_frames + 1, wrong.light_mixing),
+            (late - 1, after * (1 - mixed)),
+            (late, (1 - after) * (1 - mixed) + after * mixed),
+            (late + 1, (1 - after) * mixed),
         ):
             name = self._plan.channels[self._earlier(key, frames_ago).channel].name
-            per_ms = share * self._lights[name].electrons_per_ms
-            if per_ms:
-                total += exposure_ms * per_ms * self._image(key, name)
-        return total * self._shading + wrong.dark_e_per_s * exposure_ms / 1e3
+            shares[name] = shares.get(name, 0) + share
+        return shares
+
+    def _late_frames(self, key: FrameKey) -> int:
+        """By how many frames the light is late, triggers that it missed so far included."""
+        wrong = self._microscope.imperfections
+        number = frame_number(self._plan, key)
+        return wrong.light_late_frames + sum(n <= number for n in wrong.light_missed_triggers)
 
     def _image(self, key: FrameKey, channel: str) -> NDArray[np.float64]:
         """The channel's light on the camera at the frame's place and focus: see `SimulatedOptics.intensity`."""
@@ -159,8 +181,9 @@ class SimulatedInstrument:
         return self._still[still]
 
     def _earlier(self, key: FrameKey, frames_ago: int) -> FrameKey:
-        """The frame exposed so many frames before; the run's first has none before itself."""
-        return frame_key(self._plan, max(frame_number(self._plan, key) - frames_ago, 0))
+        """The frame exposed so many frames before; the run's first has none before itself, its last none after."""
+        number = frame_number(self._plan, key) - frames_ago
+        return frame_key(self._plan, min(max(number, 0), self._plan.frames - 1))
 
     def _imaging(self) -> SimulatedOptics:
         if self._optics is None:

@@ -1,4 +1,4 @@
-"""Phase targets of known height, which do not change: beads, bars, microlenses, nothing."""
+"""Targets of known shape that do not change: phase steps (beads, bars, lenses), an absorbing grating, nothing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ Floats = NDArray[np.float32]
 
 _BEADS = 10
 _SUPERSAMPLING = 4
+# Amplitude that a ruling's lines absorb.
+_CHROME = np.float32(0.9)
 MICROLENS_PITCH = 1.25
 """From one microlens to the next, in diameters."""
 
 
 class PhaseTarget:
-    """A target that absorbs nothing; only beads differ from position to position.
+    """A target that absorbs nothing, but for a grating; only beads differ from position to position.
 
     Parameters
     ----------
@@ -46,6 +48,10 @@ class PhaseTarget:
     ) -> tuple[Floats, Floats]:
         """As `Specimen.render`; the same at every timepoint."""
         checked_indices(timepoint, position)
+        if self.spec.shape == "grating":
+            spec = self.spec
+            lines = grating(Grid(shape, pixel_um), spec.size_um, spec.rotation_deg, spec.line_share)
+            return np.zeros(shape, np.float32), _CHROME * lines
         phase = self._drawn(position if self.spec.shape == "beads" else 0, tuple(shape), pixel_um)
         return phase.copy(), np.zeros(shape, np.float32)
 
@@ -132,6 +138,35 @@ def bars(grid: Grid, width_um: float) -> Floats:
                     _box(field, grid, (x0 + 7 * w, x0 + 12 * w), (y0 + near, y0 + far))
                 y0 += 7 * w
     return field
+
+
+def grating(grid: Grid, period_um: float, rotation_deg: float, line_share: float) -> Floats:
+    """Dark lines of height 1 across the direction `rotation_deg`, ``[Y, X]`` pixel means.
+
+    The first line begins at the origin; `line_share` is a line's width in periods.
+    """
+    a, n = np.deg2rad(rotation_deg), _SUPERSAMPLING
+    offsets = (np.arange(n) + 0.5) / n - 0.5
+    field = np.zeros(grid.shape, np.float64)
+    # A pixel's extent across the lines: a run of samples along it has each its share by the integral.
+    reach = grid.pixel_um * (abs(np.cos(a)) + abs(np.sin(a))) / n
+    for dy in offsets:
+        for dx in offsets:
+            x = grid.x().astype(np.float64) + dx * grid.pixel_um
+            y = grid.y().astype(np.float64) + dy * grid.pixel_um
+            across = np.cos(a) * x + np.sin(a) * y[:, None]
+            ends = [
+                _dark_length((across + side * reach / 2) / period_um, line_share)
+                for side in (-1, 1)
+            ]
+            field += (ends[1] - ends[0]) * period_um / reach
+    return (field / n**2).astype(np.float32)
+
+
+def _dark_length(periods: NDArray[np.float64], line_share: float) -> NDArray[np.float64]:
+    """Periods in the dark from the origin to here."""
+    whole = np.floor(periods)
+    return np.asarray(whole * line_share + np.minimum(periods - whole, line_share))
 
 
 def _box(field: Floats, grid: Grid, x_um: tuple[float, float], y_um: tuple[float, float]) -> None:
