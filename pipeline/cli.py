@@ -83,7 +83,11 @@ def run(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check everything, say what the run needs, move nothing."),
+        typer.Option(
+            "--dry-run",
+            help="Check everything, say what the run needs and how the devices will be sequenced. May connect to "
+            "them; lights and moves nothing.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -102,10 +106,15 @@ def run(
     loaded = load_experiment(experiment)
     if dry_run:
         from pipeline.instrument import resolve_calibration, resolve_exposures
-        from pipeline.lifecycle.preflight import check_calibration, check_disk, estimate
+        from pipeline.lifecycle.preflight import (
+            check_calibration,
+            check_disk,
+            estimate,
+            with_bursts,
+        )
 
         loaded = resolve_exposures(loaded)
-        need = estimate(loaded, out)
+        need = with_bursts(estimate(loaded, out), loaded)
         remarks = check_calibration(loaded, resolve_calibration(loaded))
         need = replace(need, warnings=(*need.warnings, *remarks))
         _print(need.as_dict(), as_json, need.text())
@@ -346,14 +355,59 @@ def bench(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[EXPERIMENT.yaml]",
+            help="Connect to its microscope, too, and go through its devices; nothing is lit or moved.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Say what works on this machine, and how to mend what does not."""
+    from pipeline.experiment import load_experiment
     from pipeline.lifecycle.doctor import examine
 
-    findings = examine()
+    findings = examine(None if experiment is None else load_experiment(experiment))
     _print([f.as_dict() for f in findings], as_json, "\n".join(f.text() for f in findings))
     if any(f.level == "error" for f in findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def devices(
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[EXPERIMENT.yaml]",
+            help="Its microscope; Micro-Manager's demonstration devices if nothing is given.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE.cfg", help="A configuration of Micro-Manager."),
+    ] = None,
+    adapters: Annotated[
+        str | None,
+        typer.Option(
+            "--adapters",
+            metavar="FOLDER",
+            help="Micro-Manager's folder; alone, it lists the device adapters there and what each offers.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List Micro-Manager's devices: properties, what can be sequenced and why not, who could play which part.
+
+    Ends with a microscope section to copy into an experiment. Nothing is lit or moved.
+    """
+    from pipeline.experiment import load_experiment
+    from pipeline.lifecycle.devices import list_devices
+
+    loaded = None if experiment is None else load_experiment(experiment)
+    found = list_devices(loaded, config, adapters)
+    _print(found.as_dict(), as_json, found.text())
 
 
 @app.command()
