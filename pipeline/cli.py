@@ -359,7 +359,7 @@ def doctor(
     experiment: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[EXPERIMENT.yaml]",
+            metavar="EXPERIMENT.yaml",
             help="Connect to its microscope, too, and go through its devices; nothing is lit or moved.",
         ),
     ] = None,
@@ -380,7 +380,7 @@ def devices(
     experiment: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[EXPERIMENT.yaml]",
+            metavar="EXPERIMENT.yaml",
             help="Its microscope; Micro-Manager's demonstration devices if nothing is given.",
         ),
     ] = None,
