@@ -267,6 +267,78 @@ def calibrate(
     )
 
 
+_Channel = Annotated[
+    str | None,
+    typer.Option(metavar="C", help="Only this channel; all that the experiment takes otherwise."),
+]
+_Position = Annotated[
+    str | None,
+    typer.Option(metavar="P", help="Name or number (from 0) of a position; the first otherwise."),
+]
+_Reconstruct = Annotated[
+    bool,
+    typer.Option("--reconstruct/--no-reconstruct", help="Apply the experiment's method or not."),
+]
+
+
+@app.command()
+def snap(
+    experiment: ExperimentFile,
+    channel: _Channel = None,
+    position: _Position = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help=".png: a picture. .tif, .npy: raw counts, phase beside."
+        ),
+    ] = None,
+    reconstruct: _Reconstruct = True,
+    as_json: AsJson = False,
+) -> None:
+    """Look once through the microscope, without a run: figures, picture and phase of one timepoint."""
+    from pipeline.preview.snap import snap_command
+
+    snap_command(
+        experiment,
+        channel=channel,
+        position=position,
+        out=out,
+        reconstruct=reconstruct,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def live(
+    experiment: ExperimentFile,
+    channel: _Channel = None,
+    position: _Position = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End after so many looks.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.001, metavar="F", help="At most so many looks a second.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write each look over this file, as snap does."),
+    ] = None,
+    reconstruct: _Reconstruct = True,
+) -> None:
+    """Look through the microscope until Ctrl+C: the newest frame and its phase, light on only to expose."""
+    from pipeline.preview.live import live_command
+
+    live_command(
+        experiment,
+        channel=channel,
+        position=position,
+        frames=frames,
+        fps=fps,
+        out=out,
+        reconstruct=reconstruct,
+    )
+
+
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi.")],
