@@ -10,6 +10,7 @@ from pipeline.experiment import Experiment
 _DRIVERS = {
     "simulator": "drivers.simulator:SimulatorDriver",
     "replay": "drivers.replay:ReplayDriver",
+    "micromanager": "drivers.micromanager.driver:MicroManagerDriver",
 }
 
 

@@ -1,0 +1,76 @@
+"""Everything put into the state in which nothing harms the specimen, though devices may hang or refuse."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from drivers.micromanager.lens import Lens
+from drivers.micromanager.light import Light
+from drivers.micromanager.popping import BurstCamera
+from drivers.micromanager.setting import split_setting
+from pipeline.errors import DriverError
+from pipeline.experiment.micromanager import MicroManagerMicroscope
+
+# A device that has not answered by then won't in time.
+_DEADLINE_S = 0.8
+
+
+def put_safe(light: Light, lens: Lens | None, camera: BurstCamera | None) -> None:
+    """Light out, lens to its safe place, camera stopped: all at once, each in a thread of its own.
+
+    A call that hangs in one device, in this thread or another, must not keep the others from being made safe;
+    nor for long the caller.
+
+    Raises
+    ------
+    DriverError
+        Naming every device that refused or did not answer in time; all was tried then.
+    """
+    tasks: dict[str, Callable[[], None]] = {"the light": light.off}
+    if lens is not None:
+        tasks["the lens"] = lens.leave
+    if camera is not None:
+        tasks["the camera"] = camera.leave
+    trouble: dict[str, DriverError] = {}
+
+    def do(name: str, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except DriverError as error:
+            trouble[name] = error
+
+    threads = {
+        name: threading.Thread(target=do, args=(name, task), name=f"{name} off", daemon=True)
+        for name, task in tasks.items()
+    }
+    for thread in threads.values():
+        thread.start()
+    deadline = time.monotonic() + _DEADLINE_S
+    for name, thread in threads.items():
+        thread.join(max(deadline - time.monotonic(), 0.0))
+        if thread.is_alive():
+            trouble[name] = DriverError(f"it did not answer within {_DEADLINE_S:g} s")
+    # The light matters most, and comes first.
+    causes = [f"{name} is not safe: {trouble[name].cause}" for name in tasks if name in trouble]
+    if causes:
+        by_hand = "switch the light off by hand, " if "the light" in trouble else ""
+        raise DriverError("; ".join(causes), f"{by_hand}check the devices' power and cables")
+
+
+def needed_to_be_safe(microscope: MicroManagerMicroscope) -> set[str] | None:
+    """Labels of the devices without which the light can't be put out, or the lens sent to its safe place.
+
+    None: all of them, as only all together say which shutter there is.
+    """
+    light, lens = microscope.light, microscope.lens
+    if light is None:
+        return None
+    labels = {light.device}
+    if light.firmware is not None:
+        known = {device.label for device in microscope.devices}
+        labels |= {split_setting(key, known)[0] for key in light.firmware.stop}
+    if lens is not None:
+        labels.add(lens.device)
+    return labels
