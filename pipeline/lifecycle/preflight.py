@@ -18,6 +18,7 @@ from pipeline.frames import Measurement
 from pipeline.instrument import check_fit, missing_aspects
 from pipeline.methods.registry import find_method
 from pipeline.ring import slots_for
+from pipeline.stages.dose import planned_light_s
 from pipeline.store.layout import slot_period_s, timepoints_per_shard
 
 # Phase is float32 that hardly compresses; its pyramid adds a third.
@@ -32,6 +33,7 @@ _RING_SECONDS = 10.0
 class Estimate:
     """What a run will need, before it starts. Bytes are upper bounds: compression is not counted on.
 
+    `light_dose_s` is the light that each position gets, in seconds of full brightness.
     `bursts` says how the devices will be sequenced, where their driver knows.
     """
 
@@ -46,6 +48,7 @@ class Estimate:
     ring_slots: int
     ring_bytes: int
     disk_free_bytes: int
+    light_dose_s: float
     warnings: tuple[str, ...]
     bursts: tuple[str, ...] = ()
 
@@ -59,6 +62,7 @@ class Estimate:
             f"frames:    {self.frames} ({self.timepoints} timepoints, {self.positions} positions)",
             f"method:    {self.method}",
             f"duration:  {timedelta(seconds=round(self.duration_s))} at {self.frame_rate_hz:.3g} frames/s",
+            f"light:     {self.light_dose_s:.3g} s of full brightness on each position",
             f"raw:       up to {self.raw_bytes / 1e9:.3g} GB",
             f"phase:     up to {self.phase_bytes / 1e9:.3g} GB",
             f"memory:    {self.ring_bytes / 1e9:.3g} GB for {self.ring_slots} timepoints in flight",
@@ -164,6 +168,7 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
     """
     plan = experiment.plan()
     measurement = chosen_measurement(experiment)
+    light_dose_s = check_dose(experiment)
     open_driver(experiment).preflight()
     warnings: list[str] = []
     slot_s = experiment.slot_s()
@@ -204,6 +209,7 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
         ring_slots=slots,
         ring_bytes=ring_bytes,
         disk_free_bytes=free,
+        light_dose_s=light_dose_s,
         warnings=tuple(warnings),
     )
 
@@ -219,6 +225,25 @@ def _described(experiment: Experiment, measurement: Measurement | None) -> str:
         f"frames a timepoint to {' and '.join(measurement.outputs)} of {y} x {x} pixels, "
         f"{experiment.pixel_um / measurement.upsampling:.3g} µm each"
     )
+
+
+def check_dose(experiment: Experiment) -> float:
+    """Refuse a plan that gives a position more light than the experiment allows; the light that it gives.
+
+    In seconds of full brightness: exposure times brightness, summed over the frames of a position.
+    """
+    limit_s, plan = experiment.safety.dose_limit_s, experiment.plan()
+    light_s = planned_light_s(plan)
+    if limit_s is not None and light_s > limit_s * (1 + 1e-9):
+        most = int(limit_s * (1 + 1e-9) / (light_s / plan.timepoints))
+        raise ExperimentError(
+            f"the plan gives each position {light_s:.4g} s of light at full brightness, more than "
+            f"safety.dose_limit_s of {limit_s:.4g} s",
+            f"set sequence.timepoints to {most}, or lower exposure_ms or brightness of the channels"
+            if most
+            else "lower exposure_ms or brightness of the channels: not even one timepoint is within it",
+        )
+    return light_s
 
 
 def check_disk(need: Estimate, committed_share: float = 0.0) -> None:

@@ -73,8 +73,10 @@ class _Figures:
         """Name → value, as shown."""
         acquired = telemetry.total("frames_acquired")
         missing = telemetry.missing_frames()
+        # What this session's camera delivered twice is one frame of the plan.
+        twice = int(telemetry.by_stage("frames_reacquired").get("acquire", 0))
         rate = self._rate()
-        accounted = acquired + missing
+        accounted = acquired + missing - twice
         left = self._todo_frames - accounted
         rows = {
             "frames": f"{accounted}/{self._todo_frames}",

@@ -18,6 +18,7 @@ from pipeline.durable import replace_file
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus
 from pipeline.lifecycle.report_calibration import calibration_line, calibration_report
+from pipeline.lifecycle.report_light import light_line, light_report
 from pipeline.lifecycle.report_page import figure, report_page
 from pipeline.lifecycle.sessions import Session, read_sessions
 from pipeline.store.frame_counts import count_frames
@@ -84,6 +85,7 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
             },
         },
         "residual": _quantile(_finite(phase["residual"]), 0.5),
+        **light_report(reader, sessions),
         "uncalibrated": calibration["missing"],
         "calibration": calibration,
         "versions": folder.info().get("versions", {}),
@@ -160,6 +162,7 @@ def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
         lines.append(
             f"  residual {report['residual']:.3g} (reduced chi²; 1 is the camera's own noise)"
         )
+    lines.append(f"  light    {light_line(report)}")
     lines.append(f"  calibration {calibration_line(report['calibration'])}")
     lines.append(f"  report   {folder / 'report.html'}")
     return "\n".join(lines)

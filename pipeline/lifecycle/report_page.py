@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.experiment import Experiment
 from pipeline.frames import SlotKey
 from pipeline.lifecycle.report_calibration import calibration_html
+from pipeline.lifecycle.report_light import light_html
 from pipeline.lifecycle.spread import spread_slots
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder
@@ -52,6 +53,7 @@ def report_page(
             _latency_picture(reader),
         ]
     parts += ["<h2>Trust</h2>", _trust(report)]
+    parts += ["<h2>Light</h2>", light_html(report)]
     parts += ["<h2>Calibration</h2>", calibration_html(report["calibration"])]
     parts += ["<h2>Sessions</h2>", _sessions(report)]
     body = "\n".join(parts)
