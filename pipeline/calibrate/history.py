@@ -75,7 +75,7 @@ class CalibrationFolder:
             name = stamp
             while (self.history / name).exists():
                 taken += 1
-                name = f"{stamp}-{taken}"
+                name = f"{stamp}-{taken:03d}"
             part.rename(self.history / name)
             sync_directory(self.history)
         except OSError as error:

@@ -19,6 +19,7 @@ from typing import Any
 import pipeline
 from drivers.taking import Microscope
 from pipeline.calibrate.history import CalibrationFolder
+from pipeline.calibrate.nominal_light import brightfield_channels, lit_channels
 from pipeline.calibrate.registry import STEPS, open_step
 from pipeline.calibrate.step import CalibrationRefusedError, Finding, Step, Subject
 from pipeline.calibration import Calibration
@@ -194,21 +195,23 @@ class _Session:
     def run(self, steps: Sequence[Step], *, chosen: bool) -> SessionResult:
         """Every step in its order. `chosen`: the user named them, so what they need is his to know."""
         stopped = False
-        for step in steps:
-            try:
-                answer, result = self._attempt(step, chosen)
-            except KeyboardInterrupt:
-                # The shot has put the light out on its way here.
-                self._say("stopped: the light is off, what was measured is kept")
-                stopped = True
-                break
-            if answer is Answer.STOP:
-                stopped = True
-                break
-            self._results[step.name] = result
-            self._tell(result)
-            if step.name == "exposure" and result.outcome is Outcome.MEASURED:
-                self._dark_again(steps)
+        try:
+            for step in steps:
+                result = self._attempt(step, steps, chosen)
+                if result is None:
+                    stopped = True
+                    break
+                self._note(step, result)
+                if step.name == "exposure" and result.outcome is Outcome.MEASURED:
+                    self._dark_again(steps)
+        except KeyboardInterrupt:
+            # The shot has put the light out on its way here.
+            self._say("stopped: the light is off, what was measured is kept")
+            stopped = True
+        except DriverError:
+            if self._kept:
+                self._say(f"what was measured is kept in {self._folder.path}")
+            raise
         missing = missing_aspects(self._experiment(), self._known)
         return SessionResult(self._folder.path, self._known, dict(self._results), missing, stopped)
 
@@ -218,29 +221,31 @@ class _Session:
             return self._asked_for
         return apply_exposures(self._asked_for, self._known)
 
-    def _attempt(self, step: Step, chosen: bool) -> tuple[Answer, StepResult]:
+    def _attempt(self, step: Step, steps: Sequence[Step], chosen: bool) -> StepResult | None:
+        """Measure it if it can be; None if the person ends the session."""
         needless = step.needed(self._asked_for)
         if needless is not None and not chosen:
-            return Answer.READY, StepResult(Outcome.NOT_NEEDED, needless)
+            return StepResult(Outcome.NOT_NEEDED, needless)
         self._say(f"\n{step.name}: {step.purpose}")
         if needless is not None:
-            error: LivephaseError = ExperimentError(
-                f"{step.name} is of no use here: {needless}", "leave it out"
-            )
-            return Answer.READY, StepResult(Outcome.REFUSED, error=error)
+            return _refused(f"{step.name} is of no use here: {needless}", "leave it out")
+        obstacle = self._obstacle(step, steps)
+        if obstacle is not None:
+            return obstacle
+        answer = self._change_subject(self._subject_of(step))
+        if answer is Answer.READY:
+            return self._measure(step)
+        return None if answer is Answer.STOP else StepResult(Outcome.SKIPPED, "by the user")
+
+    def _obstacle(self, step: Step, steps: Sequence[Step]) -> StepResult | None:
+        """What becomes of a step that rests on something unknown; None if nothing is in its way."""
         lacking = [name for name in STEPS[step.name].after if not self._have(name)]
-        if lacking:
-            reason = f"it rests on {' and '.join(lacking)}"
-            if not chosen:
-                return Answer.READY, StepResult(Outcome.SKIPPED, reason)
-            error = CalibrationRefusedError(
-                f"{step.name} can't be measured yet, {reason}", f"add the step {lacking[0]}"
-            )
-            return Answer.READY, StepResult(Outcome.REFUSED, error=error)
-        answer = self._change_subject(step.subject)
-        if answer is not Answer.READY:
-            return answer, StepResult(Outcome.SKIPPED, "left out by the user")
-        return Answer.READY, self._measure(step)
+        if not lacking:
+            return None
+        reason = f"it rests on {' and '.join(lacking)}"
+        if lacking[0] in {other.name for other in steps}:
+            return StepResult(Outcome.SKIPPED, reason)
+        return _refused(f"{step.name} can't be measured yet, {reason}", f"add {lacking[0]}")
 
     def _have(self, name: str) -> bool:
         """Whether what a step rests on is known, by this session or one before."""
@@ -264,8 +269,15 @@ class _Session:
         if not moved or dark is None or dark.name not in self._known.steps:
             return
         self._say("\ndark: once more, with the exposures that were found")
-        self._results[dark.name] = result = self._measure(dark)
-        self._tell(result)
+        self._note(dark, self._measure(dark))
+
+    def _subject_of(self, step: Step) -> Subject:
+        """What has to lie there. Backgrounds are as well seen without a specimen: that spares two changes."""
+        if step.name != "exposure":
+            return step.subject
+        lit = lit_channels(self._asked_for)
+        bright = brightfield_channels(self._asked_for, self._known)
+        return "empty field" if bright == lit else step.subject
 
     def _change_subject(self, subject: Subject) -> Answer:
         """Have the right thing put under the objective, once for all steps in a row that need it."""
@@ -324,7 +336,9 @@ class _Session:
         finally:
             self._known = calibration
 
-    def _tell(self, result: StepResult) -> None:
+    def _note(self, step: Step, result: StepResult) -> None:
+        """Remember what became of a step, and tell it."""
+        self._results[step.name] = result
         if result.error is not None:
             self._say(f"  refused: {result.error}")
         elif result.outcome is Outcome.SKIPPED:
@@ -333,6 +347,10 @@ class _Session:
             self._say(f"  {result.summary}")
         for warning in result.warnings:
             self._say(f"  warning: {warning}")
+
+
+def _refused(cause: str, fix: str) -> StepResult:
+    return StepResult(Outcome.REFUSED, error=CalibrationRefusedError(cause, fix))
 
 
 def _open_steps(names: Sequence[str], options: Mapping[str, Mapping[str, str]]) -> list[Step]:
