@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pipeline.lifecycle.remote import newest_phase
     from pipeline.lifecycle.run import run_experiment
     from pipeline.lifecycle.simulate import simulate
+    from pipeline.preview.live import live
+    from pipeline.preview.snap import snap
     from pipeline.reprocess import reconstruct
     from pipeline.store.reader import RunReader
     from pipeline.store.verify import verify
@@ -33,6 +35,7 @@ _PLACES = {
     "RunReader": "pipeline.store.reader",
     "calibrate": "pipeline.calibrate.session",
     "evaluate": "pipeline.training",
+    "live": "pipeline.preview.live",
     "load_experiment": "pipeline.experiment",
     "newest_phase": "pipeline.lifecycle.remote",
     "parse_experiment": "pipeline.experiment",
@@ -40,6 +43,7 @@ _PLACES = {
     "run_demo": "pipeline.lifecycle.demo",
     "run_experiment": "pipeline.lifecycle.run",
     "simulate": "pipeline.lifecycle.simulate",
+    "snap": "pipeline.preview.snap",
     "train": "pipeline.training",
     "verify": "pipeline.store.verify",
 }
@@ -50,6 +54,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "evaluate",
+    "live",
     "load_experiment",
     "newest_phase",
     "parse_experiment",
@@ -57,6 +62,7 @@ __all__ = [
     "run_demo",
     "run_experiment",
     "simulate",
+    "snap",
     "train",
     "verify",
 ]

@@ -59,14 +59,13 @@ def live(
     try:
         with ended_like_ctrl_c(), Microscope(experiment) as microscope:
             looker = Looker(microscope, experiment, calibration, reconstruct=reconstruct)
-            due = time.monotonic()
             while frames is None or taken < frames:
+                began = time.monotonic()
                 look = looker.look(SlotKey(taken % timepoints, place))
                 show(look.with_remarks(*remarks), taken)
                 taken += 1
-                due = max(due + (0.0 if fps is None else 1 / fps), time.monotonic())
-                if frames is None or taken < frames:
-                    time.sleep(max(0.0, due - time.monotonic()))
+                if fps is not None and taken != frames:
+                    time.sleep(max(0.0, began + 1 / fps - time.monotonic()))
     except KeyboardInterrupt:
         # The way out. The shot has put the light out on its way here, and the microscope is closed.
         pass
