@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from pipeline import STARTED_UTC, __version__
-from pipeline.errors import LivephaseError
+from pipeline.errors import DriverError, LivephaseError
 
 app = typer.Typer(
     name="livephase",
@@ -114,11 +114,18 @@ def run(
         )
 
         loaded = resolve_exposures(loaded)
-        need = with_bursts(estimate(loaded, out), loaded)
+        need, unreachable = estimate(loaded, out), None
+        try:
+            need = with_bursts(need, loaded)
+        except DriverError as error:
+            # What the run needs can be said far from the microscope, too.
+            unreachable = error
         remarks = check_calibration(loaded, resolve_calibration(loaded))
         need = replace(need, warnings=(*need.warnings, *remarks))
         _print(need.as_dict(), as_json, need.text())
         check_disk(need)
+        if unreachable is not None:
+            raise unreachable
         return
     from pipeline.lifecycle.run import run_experiment
 

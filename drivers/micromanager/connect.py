@@ -115,7 +115,7 @@ def disconnect(core: Core, microscope: MicroManagerMicroscope) -> None:
 def _start(microscope: MicroManagerMicroscope) -> Core:
     connection = microscope.connection
     if isinstance(connection, RunningCore):
-        return _headless(connection) if _is_headless(microscope) else _running(connection)
+        return _running(connection) if _is_running(microscope) else _headless(connection)
     folder = adapter_folder(connection.adapters)
     try:
         core = cast(Core, InProcessCore())
@@ -131,6 +131,10 @@ def _start(microscope: MicroManagerMicroscope) -> Core:
 def _is_headless(microscope: MicroManagerMicroscope) -> bool:
     connection = microscope.connection
     return isinstance(connection, RunningCore) and connection.headless == "python"
+
+
+def _is_running(microscope: MicroManagerMicroscope) -> bool:
+    return isinstance(microscope.connection, RunningCore) and not _is_headless(microscope)
 
 
 def _headless(connection: RunningCore) -> Core:
@@ -188,10 +192,8 @@ def _no_pycromanager(error: ImportError) -> DriverError:
 
 def _load(core: Core, microscope: MicroManagerMicroscope, only: Collection[str] | None) -> None:
     folder = None if isinstance(core, JavaCore) else adapter_folder(microscope.connection.adapters)
-    if microscope.config_file is not None:
-        file = Path(microscope.config_file)
-        if folder is not None and not file.exists() and (folder / file).exists():
-            file = folder / file  # Micro-Manager keeps them in its own folder
+    file = configuration_file(microscope)
+    if file is not None:
         _load_configuration(core, file, folder, only)
         return
     devices = {device.label: device for device in microscope.devices}
@@ -210,6 +212,27 @@ def _with_siblings(microscope: MicroManagerMicroscope, only: Collection[str]) ->
     return {*only, *(label for label in set_up if hubs.get(label) in shared)}
 
 
+def configuration_file(microscope: MicroManagerMicroscope) -> Path | None:
+    """The experiment's `.cfg`: where it is named, else in Micro-Manager's own folder. None: it names none.
+
+    Raises
+    ------
+    DriverError
+        If there is no such file.
+    """
+    if microscope.config_file is None:
+        return None
+    file = Path(microscope.config_file)
+    if not file.is_file() and not _is_running(microscope):
+        file = adapter_folder(microscope.connection.adapters) / file
+    if not file.is_file():
+        raise DriverError(
+            f"microscope.config_file: there is no {microscope.config_file}",
+            "give the path of a Micro-Manager .cfg, relative to the experiment file or to Micro-Manager's folder",
+        )
+    return file
+
+
 def _load_configuration(
     core: Core, file: Path, folder: Path | None, only: Collection[str] | None
 ) -> None:
@@ -223,32 +246,33 @@ def _load_configuration(
             part.write_text("\n".join(_only_lines(lines, only)), encoding="utf-8")
             core.load_system_configuration(str(part))
     except CORE_ERRORS as error:
-        raise configuration_refused(str(file), folder, error) from error
+        raise configuration_refused(file, folder, error) from error
 
 
 def _only_lines(lines: list[str], only: Collection[str]) -> Iterator[str]:
-    """The lines of a `.cfg` that load some devices, and what these need."""
+    """The lines of a `.cfg` that load some devices and what these need, and set them as Micro-Manager starts."""
     rows = [[field.strip() for field in line.split(",")] for line in lines]
     references: dict[str, set[str]] = {row[1]: set() for row in rows if row[0] == "Device"}
     for row in rows:
-        if row[0] == "Parent" and row[1] in references:
-            references[row[1]].add(row[2])
-        if row[0] == "Property" and row[1] in references and len(row) > 3:
-            references[row[1]].add(row[3])
+        match row:
+            case ["Parent", label, other]:
+                references.get(label, set()).add(other)
+            case ["Property", label, _, value, *_]:
+                references.get(label, set()).add(value)
+            case ["ConfigGroup", "System", "Startup", label, _, value, *_]:
+                references.get(label, set()).add(value)
     wanted = needed(references, only)
     for line, row in zip(lines, rows, strict=True):
-        is_wanted = len(row) > 1 and row[0] in {
-            "Device",
-            "Parent",
-            "Delay",
-            "FocusDirection",
-            "Label",
-        }
-        if (is_wanted and row[1] in wanted) or (
-            row[0] == "Property"
-            and len(row) > 3
-            and (row[1] in wanted or row[1:3] == ["Core", "Initialize"])
-        ):
+        match row:
+            case ["Device" | "Parent" | "Delay" | "FocusDirection" | "Label", label, *_]:
+                is_wanted = label in wanted
+            case ["Property", label, name, *_]:
+                is_wanted = label in wanted or (label, name) == ("Core", "Initialize")
+            case ["ConfigGroup", "System", "Startup", label, *_]:
+                is_wanted = label in wanted
+            case _:
+                is_wanted = False
+        if is_wanted:
             yield line
 
 

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from drivers.driver import (
     Lost,
 )
 from drivers.micromanager.asking import Asker
-from drivers.micromanager.connect import connect, disconnect
+from drivers.micromanager.connect import configuration_file, connect, disconnect
 from drivers.micromanager.core import Core
 from drivers.micromanager.instrument import Instrument, fit
 from drivers.micromanager.popping import Popped
@@ -65,14 +64,8 @@ class MicroManagerDriver(Driver):
 
     def preflight(self) -> None:
         """What can be refused without the devices."""
-        microscope = self._microscope
-        file = microscope.config_file
-        if file is not None and not Path(file).is_file():
-            raise DriverError(
-                f"microscope.config_file: there is no {file}",
-                "give the path of a Micro-Manager .cfg, relative to the experiment file",
-            )
-        Instrument.preflight(microscope, self._plan)
+        configuration_file(self._microscope)
+        Instrument.preflight(self._microscope, self._plan)
 
     def reprogram(self, experiment: Experiment) -> CameraInfo:
         """Another plan on the same devices; they are not loaded anew."""

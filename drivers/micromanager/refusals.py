@@ -46,14 +46,8 @@ def device_refused(label: str, library: str, error: Exception) -> DriverError:
     )
 
 
-def configuration_refused(file: str, folder: Path | None, error: Exception) -> DriverError:
+def configuration_refused(path: Path, folder: Path | None, error: Exception) -> DriverError:
     """A `.cfg` file does not load: say which of its adapters does not, if one does not."""
-    path = Path(file)
-    if not path.is_file():
-        return DriverError(
-            f"microscope.config_file: there is no {file}",
-            "give the path of a Micro-Manager .cfg, relative to the experiment file or to Micro-Manager's folder",
-        )
     known = library_files(folder) if folder is not None else {}
     for label, library in configured_devices(path):
         if known and library not in known:
