@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import time
 from contextlib import suppress
@@ -96,6 +97,7 @@ def _keep(run: Path, experiment: Experiment, connection: Connection) -> None:
     handler = log_to(RunFolder(run).log, "light keeper")
     try:
         driver = open_driver(experiment)
+        log.info("the light keeper stands by", extra={"pid": os.getpid()})
         with suppress(OSError):
             connection.send("ready")
         _stand_by(run, driver, connection)
