@@ -51,6 +51,8 @@ def average(frames: Frames, levels: NDArray[np.float64] | None = None) -> Averag
         # A quiet pixel's own spread may be zero counts: that of its neighbours is a floor.
         usual = np.sqrt(np.median(samples.var(axis=0)))
         good = away <= _OUTLIER * np.maximum(own, usual) + 1
+        # Rays hit a pixel once or twice; one that strays more often is noisy itself.
+        good |= (~good).sum(axis=0) > max(1, n // 8)
         number = good.sum(axis=0)
         mean[top : top + rows] = (samples * good).sum(axis=0) / number
         squares = (np.square(samples - mean[top : top + rows]) * good).sum(axis=0)

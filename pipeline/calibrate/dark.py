@@ -203,7 +203,7 @@ class Dark:
             "noise_counts": worst.noise_counts,
             "drift_counts": {f"{ms:g} ms": round(d.drift_counts, 3) for ms, d in found.items()},
             "rise_counts_per_s": float(rise.mean()) / seconds,
-            "rise_sigma_counts_per_s": float(rise.std()) / np.sqrt(rise.size) / seconds,
+            "rise_sigma_counts_per_s": float(rise.std() / np.sqrt(rise.size)) / seconds,
             "hot_pixels": int(hot.sum()),
             "outlying_samples": sum(d.outliers for d in found.values()),
         }

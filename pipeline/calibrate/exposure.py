@@ -19,6 +19,9 @@ from pipeline.experiment import Experiment
 _SHOTS = 4
 _FRAMES = 4
 _DARK_FRAMES = 8
+# A dark serves for exposures up to so many times its own; a pixel is hot beyond this share of the range.
+_LONGER = 2.0
+_HOT = 0.01
 # The brightest pixels, but for a few that may be anything, and the most that they may have.
 _BRIGHTEST = 0.999
 _HEADROOM = 0.9
@@ -173,26 +176,32 @@ class Meter:
         self._channel, self._quantile, self._empty = channel, quantile, empty
         camera = experiment.microscope.camera
         self._saturation = known.saturation_counts or 2.0**camera.bit_depth - 1
-        good = np.ones(camera.shape_px, bool)
+        self._good = np.ones(camera.shape_px, bool)
         if known.bad_pixels is not None:
-            good &= ~known.bad_pixels
-        dark = known.dark.get(channel)
-        if dark is None:
-            exposure = experiment.illumination.channels[channel].exposure_ms
-            ((_, frames),) = dark_shots(microscope, experiment, [exposure], _DARK_FRAMES)
-            dark = np.median(frames, axis=0).astype(np.float32)
-            good &= np.abs(dark - np.median(dark)) <= 0.01 * self._saturation
-        self._dark, self._good = dark, good
-        self.range = self._saturation - float(np.median(dark))
+            self._good &= ~known.bad_pixels
+        self._dark: NDArray[np.floating] = known.dark.get(channel, np.zeros((), np.float32))
+        self._dark_ms = known.exposure_ms.get(channel, 0.0) if channel in known.dark else 0.0
+        if channel not in known.dark:
+            self._take_dark(experiment.illumination.channels[channel].exposure_ms)
+        self.range = self._saturation - float(np.median(self._dark))
         """Counts from dark to saturation."""
 
     def __call__(self, exposure_ms: float) -> Level:
         """The channel's level at this exposure."""
+        # Dark current must not pass for light.
+        if exposure_ms > _LONGER * self._dark_ms:
+            self._take_dark(exposure_ms)
         light = light_of(self._experiment, self._channel, exposure_ms)
         ((_, frames),) = shots(
             self._microscope, self._experiment, light, _FRAMES, empty=self._empty
         )
         return measure_level(frames, self._dark, self._good, self._saturation, self._quantile)
+
+    def _take_dark(self, exposure_ms: float) -> None:
+        ((_, frames),) = dark_shots(self._microscope, self._experiment, [exposure_ms], _DARK_FRAMES)
+        self._dark = np.median(frames, axis=0)
+        self._dark_ms = exposure_ms
+        self._good &= np.abs(self._dark - np.median(self._dark)) <= _HOT * self._saturation
 
     def find(self, share: float, limits: Limits) -> Found:
         """The exposure at which the signal has this share of the range.
@@ -263,14 +272,17 @@ class Exposure:
                 "shots": found.shots,
             }
             if reached < (1 - _ACCEPTED) * self.share:
-                warnings.append(
-                    f"channel '{channel}' reaches {reached:.0%} of the range instead of {self.share:.0%}: "
-                    + (
-                        f"{found.exposure_ms:g} ms is the longest exposure allowed, raise its brightness"
-                        if found.exposure_ms >= limits.longest_ms
-                        else "its brightest pixels have no room for more, the light is uneven"
-                    )
+                longest = found.exposure_ms >= limits.longest_ms
+                reason = (
+                    f"{found.exposure_ms:g} ms is the longest exposure allowed, raise its brightness"
+                    if longest
+                    else "its brightest pixels have no room for more, the light is uneven"
                 )
+                # A specimen's few brightest structures may well limit a darkfield channel.
+                if bright or longest:
+                    warnings.append(
+                        f"channel '{channel}' reaches {reached:.0%} of the range instead of {self.share:.0%}: {reason}"
+                    )
         balanced = {channel: values["exposure_ms"] for channel, values in figures.items()}
         warnings += _too_slow(experiment, sum(balanced.values()))
         found_ms = ", ".join(f"{channel} {ms:g} ms" for channel, ms in balanced.items())

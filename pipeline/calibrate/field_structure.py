@@ -20,12 +20,13 @@ _LARGE = 1 / 12
 _SMALL_PX = 1.5
 # Dust covers a small share of the field: what lies beyond this quantile does not count.
 _DUST = 0.95
-_STRUCTURE = 0.015
-# Between two channels dust on the camera cancels, and a specimen, which is lit from elsewhere, does not.
+# Between two channels, or foci, dust on the camera cancels, and a specimen, which is lit from elsewhere or out
+# of focus, does not.
 _DIFFERENT = 0.99
 _DIFFERENCE = 0.02
 _NOISE = 4.0
 _BLOCK = 16
+_SIDE = 256
 _FIX = "move to an empty place or take the specimen out; if it is dirt, clean it or defocus"
 
 
@@ -41,11 +42,22 @@ def block_medians(image: Floats) -> Floats:
 
 
 def structure(image: Floats, bad: NDArray[np.bool_]) -> Floats:
-    """Relative contrast of what is neither smooth over the field nor of single pixels, ``[Y, X]``."""
-    filled = np.where(bad, block_medians(image), image)
+    """Relative contrast of what is neither smooth over the field nor of single pixels.
+
+    ``[Y, X]``, or a whole fraction of it for a large image.
+    """
+    filled = _binned(np.where(bad, block_medians(image), image))
     relative = filled / _smooth_surface(filled) - 1
     middle = gaussian_filter(relative, _SMALL_PX)
-    return np.asarray(middle - gaussian_filter(relative, max(image.shape) * _LARGE), np.float32)
+    return np.asarray(middle - gaussian_filter(relative, max(relative.shape) * _LARGE), np.float32)
+
+
+def _binned(image: Floats) -> Floats:
+    """Means of n x n pixels, so that it is not much larger than the filters need."""
+    n = max(1, min(image.shape) // _SIDE)
+    y, x = (size // n for size in image.shape)
+    blocks = image[: y * n, : x * n].reshape(y, n, x, n)
+    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float32))
 
 
 def _smooth_surface(image: Floats) -> Floats:
@@ -57,13 +69,17 @@ def _smooth_surface(image: Floats) -> Floats:
     return np.asarray(rows @ (left @ image @ right.T) @ columns.T, np.float32)
 
 
-def check_empty(image: Floats, noise: float, bad: NDArray[np.bool_], channel: str) -> float:
+def check_empty(
+    image: Floats, noise: float, bad: NDArray[np.bool_], channel: str, most: float
+) -> float:
     """Contrast that all but the dustiest places stay below.
 
     Parameters
     ----------
     noise
         Of a pixel, relative to the level.
+    most
+        The contrast that an empty field may have.
 
     Raises
     ------
@@ -71,7 +87,7 @@ def check_empty(image: Floats, noise: float, bad: NDArray[np.bool_], channel: st
         If it is more than an empty field has.
     """
     contrast = float(np.quantile(np.abs(structure(image, bad)), _DUST))
-    if contrast > max(_STRUCTURE, _NOISE * _smoothed(noise)):
+    if contrast > max(most, _NOISE * _smoothed(noise)):
         raise CalibrationRefusedError(
             f"the field of channel '{channel}' is not empty: over {1 - _DUST:.0%} of it the light differs by "
             f"more than {contrast:.1%} from its surroundings",
@@ -81,7 +97,7 @@ def check_empty(image: Floats, noise: float, bad: NDArray[np.bool_], channel: st
 
 
 def check_same_field(flats: dict[str, tuple[Floats, float]], bad: NDArray[np.bool_]) -> None:
-    """Compare channels with each other: ``(flat, relative noise)`` each.
+    """Compare flats of different light or focus with each other: name → ``(flat, relative noise)``.
 
     Raises
     ------
@@ -94,7 +110,7 @@ def check_same_field(flats: dict[str, tuple[Floats, float]], bad: NDArray[np.boo
         contrast = float(np.quantile(np.abs(structure(ratio, bad)), _DIFFERENT))
         if contrast > max(_DIFFERENCE, _NOISE * _smoothed(float(np.hypot(noise_a, noise_b)))):
             raise CalibrationRefusedError(
-                f"channels '{a}' and '{b}' see different structures, of {contrast:.1%}: a specimen is in the field",
+                f"{a} and {b} show different structures, of {contrast:.1%}: a specimen is in the field",
                 _FIX,
             )
 

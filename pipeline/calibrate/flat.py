@@ -16,7 +16,13 @@ from pipeline.calibrate.nominal_light import (
     lit_channels,
     nominal_light,
 )
-from pipeline.calibrate.shots import Frames, frames_in_memory, light_of, shots
+from pipeline.calibrate.shots import (
+    Frames,
+    frames_in_memory,
+    light_of,
+    nearest_focus_um,
+    shots,
+)
 from pipeline.calibrate.step import CalibrationRefusedError, Finding, Subject
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment
@@ -97,7 +103,7 @@ def estimate_flat(
             f"take {_FEWEST} or more",
         )
     good = np.ones(frames.shape[1:], bool) if bad is None else ~bad
-    clipped = float(np.mean(frames[:, good] >= saturation))
+    clipped = float(np.mean([np.mean(frame[good] >= saturation) for frame in frames]))
     if clipped > _SATURATED:
         raise CalibrationRefusedError(
             f"channel '{channel}' saturates {clipped:.1%} of the pixels",
@@ -176,9 +182,12 @@ class Flat:
     ----------
     frames
         Averaged for each channel; as many as bring the noise to 0.4 % where None.
+    contrast
+        Relative; what an empty field may have over more than a twentieth of its area. A laser's fringes need more.
     """
 
     frames: int | None = None
+    contrast: float = 0.015
     name: str = "flat"
     subject: Subject = "empty field"
     purpose: str = (
@@ -219,10 +228,14 @@ class Flat:
         dead = np.logical_or.reduce([flat.dead for flat in found.values()])
         bad = dead if known.bad_pixels is None else dead | known.bad_pixels
         structure = {
-            channel: check_empty(flat.mean, flat.noise, bad, channel)
+            channel: check_empty(flat.mean, flat.noise, bad, channel, self.contrast)
             for channel, flat in found.items()
         }
-        check_same_field({channel: (f.mean, f.noise) for channel, f in found.items()}, bad)
+        views = {f"channel '{channel}'": (f.mean, f.noise) for channel, f in found.items()}
+        check_same_field(views, bad)
+        self._check_other_focus(
+            microscope, experiment, known, bright[0], found[bright[0]], taken[bright[0]]
+        )
         power = {c: exposures[c] * lights[c].leds for c in exposures}
         passing = {c: lights[c].passing for c in bright}
         flats = {channel: flat.mean for channel, flat in found.items()}
@@ -283,6 +296,32 @@ class Flat:
             f"{int(dead.sum())} dead pixels",
             tuple(warnings),
         )
+
+    def _check_other_focus(
+        self,
+        microscope: Microscope,
+        experiment: Experiment,
+        known: Calibration,
+        channel: str,
+        flat: FlatField,
+        frames: int,
+    ) -> None:
+        """A transparent specimen may be invisible in focus; out of focus it is not."""
+        near = nearest_focus_um(experiment)
+        far = max(experiment.sequence.foci_um, key=lambda z: abs(z - near))
+        if far == near:
+            return
+        ms = experiment.illumination.channels[channel].exposure_ms
+        light = light_of(experiment, channel, ms)
+        ((_, stack),) = shots(microscope, experiment, light, frames, empty=True, focus_um=far)
+        saturation = known.saturation_counts or 2.0**experiment.microscope.camera.bit_depth - 1
+        other = estimate_flat(stack, known.dark[channel], saturation, known.bad_pixels, channel)
+        views = {
+            f"channel '{channel}' at {near:g} µm": (flat.mean, flat.noise),
+            f"at {far:g} µm": (other.mean, other.noise),
+        }
+        bad = flat.dead | other.dead
+        check_same_field(views, bad if known.bad_pixels is None else bad | known.bad_pixels)
 
 
 def _check_dark(known: Calibration, channel: str, exposure_ms: float) -> None:

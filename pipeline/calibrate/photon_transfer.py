@@ -14,7 +14,7 @@ from pipeline.calibrate.averaging import robust_spread
 from pipeline.calibrate.exposure import Limits, Meter
 from pipeline.calibrate.nominal_light import brightest_channel, brightfield_channels
 from pipeline.calibrate.read_noise import read_noise_counts
-from pipeline.calibrate.shots import Frames, dark_shots, light_of, shots
+from pipeline.calibrate.shots import Frames, dark_shots, light_of, middle, shots
 from pipeline.calibrate.step import CalibrationRefusedError, Finding, Subject
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment
@@ -40,7 +40,7 @@ _UNDITHERED = 0.25
 _UNSTEADY = 0.05
 # A curve that bends by so many standard deviations is fitted as one, up to this share at the top.
 _BENT = 4.0
-_TOO_BENT = 0.3
+_TOO_BENT = 0.4
 # χ² per degree of freedom of a curve that is none.
 _NO_CURVE = 30.0
 _CORRELATED = 0.05
@@ -148,7 +148,7 @@ def estimate_transfer(
     everything = np.concatenate(groups)
     quiet = _points(shortest, bias, [everything], dark=True)
     means = shortest.frames.reshape(len(shortest.frames), -1)[:, everything].mean(axis=0)
-    noise = read_noise_counts(float(quiet.variance[0]), means)
+    noise = read_noise_counts(float(quiet.variance[0]), means, len(shortest.frames))
     dithered = samples.variance > _UNDITHERED
     floor = Samples(
         quiet.signal,
@@ -334,18 +334,20 @@ class PhotonTransfer:
             for ms in exposures
             for name, light in light_of(experiment, channel, ms).items()
         }
+        field = middle(experiment.microscope.camera.shape_px)
+        bad = None if known.bad_pixels is None else known.bad_pixels[field]
         lit = [
-            Exposed(lights[name].exposure_ms, frames)
+            Exposed(lights[name].exposure_ms, frames[:, *field].copy())
             for name, frames in shots(microscope, experiment, lights, 2 * self.pairs, empty=True)
         ]
         ends = [exposures[0], exposures[-1]]
         dark = [
-            Exposed(ms, frames)
+            Exposed(ms, frames[:, *field].copy())
             for ms, frames in dark_shots(microscope, experiment, ends, _DARK_FRAMES)
         ]
         camera = experiment.microscope.camera
         saturation = known.saturation_counts or 2.0**camera.bit_depth - 1
-        found = estimate_transfer(lit, dark, saturation, known.bad_pixels)
+        found = estimate_transfer(lit, dark, saturation, bad)
         return Finding(
             replace(
                 known,

@@ -7,26 +7,31 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
+Floats = NDArray[np.float64]
+
 # From here on rounding adds 1/12 count² and nothing else (to 1 part in 10⁴).
 _SMOOTH_VARIANCE = 0.65
-# Noise below this leaves nearly every pixel at one value: nothing can be learnt from it, counts.
-_LEAST = 0.1
-_PHASES = np.linspace(-0.5, 0.5, 101)
+# Noise below this leaves nearly every pixel at one value: little can be learnt from it, counts.
+_LEAST = 0.15
+_PHASES = (np.arange(64) + 0.5) / 64 - 0.5
+_ROUNDS = 100
 
 
-def read_noise_counts(variance: float, means: NDArray[np.floating]) -> float | None:
+def read_noise_counts(variance: float, means: NDArray[np.floating], frames: int) -> float | None:
     """Standard deviation before rounding, of pixels that vary by so much after it.
 
     Rounding adds 1/12 count² to a noise of half a count or more. A quieter camera's pixel
-    flickers between two values if its level lies between them, and hardly at all if it does not: the
-    mean over the pixels of the variance that each one's own level lets it have is matched.
+    flickers between two values if its level lies between them, and hardly at all if it lies on one. How the
+    levels lie is learnt from the pixels' means; then the variance that they should have is matched.
 
     Parameters
     ----------
     variance
         Mean over the pixels of their variance in time, counts².
     means
-        Their mean levels in time, counts.
+        The pixels' mean counts over the frames.
+    frames
+        How many frames both are from.
 
     Returns
     -------
@@ -34,22 +39,37 @@ def read_noise_counts(variance: float, means: NDArray[np.floating]) -> float | N
     """
     if variance >= _SMOOTH_VARIANCE:
         return float(np.sqrt(variance - 1 / 12))
-    # Between −½ and ½ count: where each pixel's mean lies to the nearest count.
-    offsets = np.asarray(means - np.rint(means), np.float64).ravel()
+    sums = np.rint(np.asarray(means, np.float64).ravel() * frames).astype(np.int64)
+    found = np.bincount(sums % frames, minlength=frames) / len(sums)
 
     def excess(sigma: float) -> float:
-        mean, spread = _rounded_moments(sigma)
-        return float(np.interp(offsets, mean, spread).mean()) - variance
+        return _expected_variance(sigma, found) - variance
 
     if excess(_LEAST) >= 0:
         return None
     return float(brentq(excess, _LEAST, 1.0, xtol=1e-4))
 
 
-def _rounded_moments(sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance after rounding, for each true level of `_PHASES`."""
+def _expected_variance(sigma: float, found: Floats) -> float:
+    """Mean over the pixels of the variance after rounding.
+
+    Parameters
+    ----------
+    found
+        ``[N]`` share of the pixels whose sum over the N frames is 0, 1, … N − 1 counts, modulo N.
+    """
     values = np.arange(-8, 9)
     edges = (np.append(values, 9) - 0.5 - _PHASES[:, None]) / sigma
     share = np.diff(ndtr(edges), axis=1)
-    mean = share @ values
-    return mean, share @ values**2 - mean**2
+    spread = share @ values**2 - np.square(share @ values)
+    # How likely each sum is at each phase: the distribution of one frame, convolved N times.
+    frames = len(found)
+    one = np.zeros((len(_PHASES), frames))
+    for value, column in zip(values % frames, share.T, strict=True):
+        one[:, value] += column
+    sums = np.fft.irfft(np.fft.rfft(one, axis=1) ** frames, frames, axis=1).clip(1e-12)
+    # Richardson-Lucy: the phases that the sums were found with.
+    phases = np.full(len(_PHASES), 1 / len(_PHASES))
+    for _ in range(_ROUNDS):
+        phases *= sums @ (found / (phases @ sums))
+    return float(phases @ spread)

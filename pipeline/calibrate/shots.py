@@ -29,6 +29,11 @@ def frames_in_memory(experiment: Experiment) -> int:
     return max(2, int(_MOST_BYTES // (plan.slot_bytes // plan.frames_per_slot)))
 
 
+def nearest_focus_um(experiment: Experiment) -> float:
+    """The focus of the experiment that is nearest to the position's own."""
+    return min(experiment.sequence.foci_um, key=abs)
+
+
 def shots(
     microscope: Microscope,
     experiment: Experiment,
@@ -36,6 +41,7 @@ def shots(
     frames: int,
     *,
     empty: bool = False,
+    focus_um: float | None = None,
 ) -> Iterator[tuple[str, Frames]]:
     """Take `frames` frames of each of the lights, one after the other, round after round.
 
@@ -45,6 +51,8 @@ def shots(
         Name → light; ``right@5ms`` is the light of channel ``right`` with an exposure of its own.
     empty
         Nothing lies under the objective (which tells a simulator; a person has seen to it).
+    focus_um
+        That of the experiment that is nearest to 0 if None.
 
     Yields
     ------
@@ -63,6 +71,7 @@ def shots(
                 experiment,
                 channels={name: lights[name] for name in batch},
                 timepoints=frames,
+                foci_um=[nearest_focus_um(experiment) if focus_um is None else focus_um],
                 specimen=EMPTY_FIELD if empty else None,
             )
         )
@@ -89,6 +98,12 @@ def dark_shots(
     }
     taken = shots(microscope, experiment, lights, frames)
     return ((lights[name].exposure_ms, stack) for name, stack in taken)
+
+
+def middle(shape: tuple[int, int], side: int = 512) -> tuple[slice, slice]:
+    """The middle of a frame: as many pixels as statistics over a field need, and memory for a series of frames."""
+    y, x = ((n - min(n, side)) // 2 for n in shape)
+    return slice(y, y + side), slice(x, x + side)
 
 
 def light_of(experiment: Experiment, channel: str, exposure_ms: float) -> dict[str, LightChannel]:
