@@ -13,11 +13,11 @@ import time
 
 import psutil
 import pytest
-from live_runs import LiveRun, livephase, report, write_experiment
+from lamp_log import LampLog, assert_dark_between_timepoints
+from live_runs import LiveRun, ask, livephase, report, write_experiment
 
-from pipeline.control import Control, Request
+from pipeline.control import Request
 from pipeline.store.reader import RunReader
-from pipeline.store.run_folder import RunFolder
 from pipeline.store.verify import verify
 
 pytestmark = [
@@ -27,39 +27,6 @@ pytestmark = [
 
 LIMIT_S = 1.0
 ENDS_A_SESSION = ("acquire", "supervisor", "acquire and supervisor", "all", "interrupt", "abort")
-
-
-class LampLog:
-    """What the simulated lamp wrote down: it stays as it is when the process that switched it dies."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def lines(self):
-        if not self.path.exists():
-            return []
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
-
-    def is_on(self):
-        lines = self.lines()
-        return bool(lines) and lines[-1]["on"]
-
-    def dark_after(self, moment, timeout_s=20.0):
-        """Seconds from a moment until the lamp went off and stayed off; 0 if it was dark."""
-        deadline = time.monotonic() + timeout_s
-        while self.is_on():
-            assert time.monotonic() < deadline, "the light stayed on"
-            time.sleep(0.01)
-        return max(0.0, self.lines()[-1]["monotonic"] - moment)
-
-    def intervals(self):
-        """When it was on: (from, to)."""
-        lines = self.lines()
-        assert [line["on"] for line in lines] == [n % 2 == 0 for n in range(len(lines))]
-        assert len(lines) % 2 == 0
-        return [
-            (a["monotonic"], b["monotonic"]) for a, b in zip(lines[::2], lines[1::2], strict=True)
-        ]
 
 
 @pytest.fixture
@@ -106,12 +73,6 @@ def kill(*pids):
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def ask(run, request):
-    names = RunFolder(run.out).info()["sessions"][-1]["shared_memory"]
-    with Control.attach(names["control"]) as control:
-        control.request(request)
 
 
 def pause_and_resume(run, lamp):
@@ -266,18 +227,6 @@ def test_a_driver_that_breaks_leaves_no_light_on(tmp_path, experiment_file, lamp
     path = experiment_file(microscope={"faults": {"break_at_frame": [37, 60]}})
     assert_in_time(exceptions_in_the_driver(path, tmp_path / "run", lamp, 2))
     assert verify(tmp_path / "run").written == 60
-
-
-def assert_dark_between_timepoints(out, lamp, most):
-    """Each time that the light was on, it was for the frames of `most` timepoints that followed each other."""
-    times = RunReader(out).frame_table()["time_monotonic"]
-    per_timepoint = times.reshape(len(times), -1)
-    shown = set()
-    for since, until in lamp.intervals():
-        lit_for = ((per_timepoint >= since) & (per_timepoint <= until)).any(axis=1).nonzero()[0]
-        assert len(lit_for) <= most
-        shown |= set(lit_for.tolist())
-    assert shown == set(range(len(times)))
 
 
 def test_it_is_dark_between_slow_timepoints(tmp_path, experiment_file, lamp):
