@@ -535,7 +535,7 @@ def test_an_overview_has_values_uncertainties_and_ages():
         steps={
             "photon_transfer": {
                 "time_utc": time.time() - 3 * DAY,
-                "figures": {"gain_e_per_count_sigma": 0.004},
+                "figures": {"gain_sigma_e_per_count": 0.004},
             }
         },
     )
@@ -545,7 +545,7 @@ def test_an_overview_has_values_uncertainties_and_ages():
     assert aspects["z scale"].text == "-1.073 ± 0.012 µm per µm commanded"
     assert aspects["pixel size"].text == "0.3251 µm"
     assert "2 LEDs, spread 10 %" in aspects["LED intensities"].text
-    assert aspects["flat"].text.startswith("a 1000 ± 98")
+    assert aspects["flat"].text == "a 1000 counts; over the field 902 to 1098"
     assert aspects["flat"].age() == ""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.calibrate.history import CalibrationFolder
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment
-from pipeline.instrument import check_fit, missing_aspects, overview
+from pipeline.instrument import apply_exposures, check_fit, missing_aspects, overview
 
 
 def show(path: Path, experiment: Experiment | None = None) -> dict[str, Any]:
@@ -30,6 +30,8 @@ def show(path: Path, experiment: Experiment | None = None) -> dict[str, Any]:
             f"{path} holds no calibration", "make one with `livephase calibrate EXPERIMENT.yaml`"
         )
     known = folder.load()
+    if experiment is not None and experiment.calibration.exposures == "calibrated":
+        experiment = apply_exposures(experiment, known)
     return {
         "folder": str(path),
         "source": known.source,

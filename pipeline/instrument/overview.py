@@ -76,25 +76,51 @@ def overview(calibration: Calibration) -> list[Aspect]:
 
 def _known(c: Calibration) -> list[tuple[str, str, str]]:
     """Name, step and text of each aspect that there is."""
+
+    def sigma(step: str, figure: str) -> float | None:
+        """An uncertainty that only the step's figures have."""
+        value = c.steps.get(step, {}).get("figures", {}).get(figure)
+        return float(value) if value is not None else None
+
     known: list[tuple[str, str, str | None]] = [
         ("timing", "timing", c.timing),
         ("dark", "dark", _levels(c.dark)),
-        ("gain", "photon_transfer", _with_sigma(c, "gain_e_per_count", " e/count")),
-        ("read noise", "photon_transfer", _with_sigma(c, "read_noise_e", " e")),
+        ("bad pixels", "dark", _bad(c.bad_pixels)),
+        (
+            "gain",
+            "photon_transfer",
+            _pm(c.gain_e_per_count, sigma("photon_transfer", "gain_sigma_e_per_count"), " e/count"),
+        ),
+        (
+            "read noise",
+            "photon_transfer",
+            _pm(c.read_noise_e, sigma("photon_transfer", "read_noise_sigma_e"), " e"),
+        ),
         ("saturation", "linearity", _text(c.saturation_counts, ".0f", " counts")),
-        ("nonlinearity", "linearity", _text(_percent(c.nonlinearity), ".2g", " %")),
+        (
+            "nonlinearity",
+            "linearity",
+            _pm(_percent(c.nonlinearity), _percent(sigma("linearity", "nonlinearity_sigma")), " %"),
+        ),
         ("exposures", "exposure", _each(c.balanced_exposure_ms, " ms")),
         ("flat", "flat", _levels(c.flat)),
-        ("bad pixels", "dark", _bad(c.bad_pixels)),
-        ("pixel size", "pixel_size", _with_sigma(c, "pixel_um", " µm")),
-        ("LED orientation", "orientation", _orientation(c.led_orientation)),
+        ("pixel size", "pixel_size", _pm(c.pixel_um, sigma("pixel_size", "pixel_sigma_um"), " µm")),
+        (
+            "LED orientation",
+            "orientation",
+            _orientation(c.led_orientation, sigma("orientation", "rotation_sigma_deg")),
+        ),
         ("LED intensities", "led_intensity", _intensities(c.led_intensity)),
         ("z scale", "lens", _pm(c.z_scale, c.z_scale_sigma, " µm per µm commanded")),
         ("z zero", "lens", _pm(c.z_zero_um, c.z_zero_sigma_um, " µm")),
         (
             "magnification change",
             "lens",
-            _text(_percent(c.magnification_per_um), ".2g", " % per µm"),
+            _pm(
+                _percent(c.magnification_per_um),
+                _percent(sigma("lens", "magnification_per_um_sigma")),
+                " % per µm",
+            ),
         ),
     ]
     return [(name, step, text) for name, step, text in known if text is not None]
@@ -118,41 +144,32 @@ def _pm(value: float | None, sigma: float | None, unit: str) -> str | None:
     return f"{value:.{digits}f} ± {sigma:.{digits}f}{unit}"
 
 
-def _with_sigma(c: Calibration, name: str, unit: str) -> str | None:
-    """A value whose uncertainty its step keeps among its figures, as ``<name>_sigma``."""
-    sigma = None
-    for entry in c.steps.values():
-        sigma = entry.get("figures", {}).get(f"{name}_sigma", sigma)
-    return _pm(getattr(c, name), sigma, unit)
-
-
 def _each(values: dict[str, float], unit: str) -> str | None:
     return ", ".join(f"{k} {v:.4g}" for k, v in values.items()) + unit if values else None
 
 
 def _levels(planes: dict[str, NDArray[np.float32]]) -> str | None:
-    """Median of each channel in counts, and how uneven it is: half of the spread of all but 2 % of the pixels."""
+    """Median of each channel, and between which values the pixels lie, all but the outermost 2 %."""
     if not planes:
         return None
-    texts = []
-    for name, plane in planes.items():
-        level = float(np.median(plane))
-        low, high = (float(np.quantile(plane, q)) for q in (0.01, 0.99))
-        uneven = f" ± {(high - low) / 2:.3g}" if plane.ndim and high > low else ""
-        texts.append(f"{name} {level:.4g}{uneven}")
-    return ", ".join(texts) + " counts over the field"
+    medians = ", ".join(f"{name} {float(np.median(plane)):.5g}" for name, plane in planes.items())
+    low = min(float(np.quantile(plane, 0.01)) for plane in planes.values())
+    high = max(float(np.quantile(plane, 0.99)) for plane in planes.values())
+    return f"{medians} counts; over the field {low:.4g} to {high:.4g}"
 
 
 def _bad(bad: NDArray[np.bool_] | None) -> str | None:
     return None if bad is None else f"{int(bad.sum())} of {bad.size}"
 
 
-def _orientation(o: LedOrientation | None) -> str | None:
+def _orientation(o: LedOrientation | None, sigma_deg: float | None) -> str | None:
     if o is None:
         return None
     flips = [t for t, on in (("x mirrored", o.flip_x), ("x and y exchanged", o.swap_xy)) if on]
-    turn = [] if abs(o.rotation_deg) < 0.05 else [f"rotated by {o.rotation_deg:.1f}°"]
-    return ", ".join([*flips, *turn]) or "as the camera"
+    if abs(o.rotation_deg) >= 0.05:
+        flips.append(f"rotated by {o.rotation_deg:.1f}°")
+    sure = "" if sigma_deg is None else f" (rotation ± {sigma_deg:.1f}°)"
+    return (", ".join(flips) or "as the camera") + sure
 
 
 def _intensities(values: dict[int, float]) -> str | None:
