@@ -2,7 +2,7 @@
 
 `Core` is the part of its API that livephase uses, under pycromanager's names. pycromanager's own `Core`
 (a running Micro-Manager in Java, or its Python backend) is one already; `InProcessCore` makes one of
-pymmcore. Frames are popped with `pop`, which hides the one difference left.
+pymmcore.
 """
 
 from __future__ import annotations
@@ -123,7 +123,11 @@ class InProcessImage:
 
     def __init__(self, pix: NDArray[np.unsignedinteger], metadata: Any) -> None:
         self.pix = pix
-        self.tags = {tag: metadata.GetSingleTag(tag).GetValue() for tag in self._TAGS}
+        self.tags = {
+            tag: metadata.GetSingleTag(tag).GetValue()
+            for tag in self._TAGS
+            if metadata.HasTag(tag)
+        }
 
 
 class InProcessCore:
