@@ -146,6 +146,34 @@ def test_the_doctor_says_why_a_card_can_not_be_sequenced(core):
     assert "Input Line" in light.fix
 
 
+@pytest.mark.parametrize("drops", ["setup", "device"])
+def test_an_arduino_whose_shutter_stays_closed_is_refused_as_its_light_would_stay_off(core, drops):
+    data = yaml.safe_load((FOLDER / "led_array_ttl_arduino.yaml").read_text(encoding="utf-8"))
+    scope = data["microscope"]
+    del scope["setup"]["Shutter.OnOff"]
+    if drops == "device":
+        scope["devices"] = [d for d in scope["devices"] if d["label"] != "Shutter"]
+    with pytest.raises(DriverError, match=r"set 'Shutter\.OnOff': 1") as caught:
+        open_driver(parse_experiment(data)).open()
+    assert ("load the device" in str(caught.value)) == (drops == "device")
+
+
+def test_a_trigger_scope_without_blanking_is_refused_as_its_light_would_stay_on(core, monkeypatch):
+    data = yaml.safe_load((FOLDER / "led_array_ttl_triggerscope.yaml").read_text(encoding="utf-8"))
+    data["microscope"]["camera"]["shape_px"] = list(SHAPE)
+    data["microscope"]["setup"]["LED.Blanking"] = "Off"
+    data["sequence"].update({"timepoints": 2, "interval_s": 0})
+    experiment = parse_experiment(data)
+    with pytest.raises(DriverError, match=r"stay on after a sequence.*'LED\.Blanking': 'On'"):
+        open_driver(experiment).open()
+    monkeypatch.setattr("drivers.micromanager.check._check_adapter", lambda core, light: None)
+    driver = open_driver(experiment)
+    driver.open()
+    take(driver, tuple(experiment.plan().slot_keys()))
+    assert core.lights()["LED"] == 8, "what would happen"
+    driver.close()
+
+
 @pytest.mark.parametrize("name", LED_ARRAYS)
 def test_a_light_that_a_dead_run_left_on_goes_out_with_no_more_than_it_needs(core, name):
     core.left_on = 4

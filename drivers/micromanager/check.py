@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from drivers.micromanager.core import CAMERA, CORE_ERRORS, STAGE, XY_STAGE, Core
+from drivers.micromanager.core import CAMERA, CORE_ERRORS, SHUTTER, STAGE, XY_STAGE, Core
 from drivers.micromanager.setting import split_setting
 from pipeline.errors import DriverError
 from pipeline.experiment.micromanager import (
@@ -47,6 +47,8 @@ def map_faults(
     ]
     if light is not None:
         parts.append((light.device, lambda: _check_light(core, light)))
+        if not partial:  # what only puts the light out must not be kept from it
+            parts.append((light.device, lambda: _check_adapter(core, light)))
     if lens is not None:
         parts.append((lens.device, lambda: _check_lens(core, lens)))
     if stage is not None:
@@ -184,6 +186,37 @@ def _check_light(core: Core, light: LightDevice) -> None:
             check_property(core, light.device, firmware.property, f"{key}.firmware.property")
         _check_settings(core, firmware.start, f"{key}.firmware.start")
         _check_settings(core, firmware.stop, f"{key}.firmware.stop")
+
+
+def _check_adapter(core: Core, light: LightDevice) -> None:
+    """Refuse what two adapters are known to do with light: not to switch it on, not to switch it off."""
+    label, library = light.device, core.get_device_library(light.device)
+    if library == "Arduino" and core.get_device_name(label) == "Arduino-Switch":
+        # The lines follow State only while the shutter is open, and it is closed until it is told.
+        shutters = [
+            other
+            for other in devices_of_type(core, SHUTTER)
+            if core.get_device_name(other) == "Arduino-Shutter"
+        ]
+        if not any(core.get_property(shutter, "OnOff") == "1" for shutter in shutters):
+            shutter = shutters[0] if shutters else "Shutter"
+            raise DriverError(
+                f"microscope.light: '{label}' stays dark while the Arduino's shutter is closed",
+                ("" if shutters else f"load the device Arduino-Shutter as '{shutter}', and ")
+                + f"set '{shutter}.OnOff': 1 in microscope.setup",
+            )
+    # A TriggerScope is sent no state that its adapter believes to be set, and that does not know where a sequence
+    # ended: State 0 after one that began at 0 is not sent. It is blanking that makes the lines low then.
+    if (
+        library == "TriggerScopeMM"
+        and light.sequencing != "software"
+        and core.has_property(label, "Blanking")
+        and core.get_property(label, "Blanking") != "On"
+    ):
+        raise DriverError(
+            f"microscope.light: '{label}' would stay on after a sequence: a TriggerScope has to blank",
+            f"set '{label}.Blanking': 'On' in microscope.setup, or use sequencing: software",
+        )
 
 
 def _check_settings(core: Core, settings: Settings, key: str) -> None:
