@@ -140,6 +140,18 @@ class Interrupted(Toy):
             microscope.driver.light_off()
 
 
+def test_a_shot_is_taken_where_the_person_moved_the_stage_to():
+    places = [
+        {"name": "A1", "x_um": 9000.0, "y_um": 0.0},
+        {"name": "A2", "x_um": 0.0, "y_um": 9000.0},
+    ]
+    experiment = experiment_with(sequence={"timepoints": 2, "positions": places})
+    (here,) = vary(experiment).plan().positions
+    assert (here.x_um, here.y_um) == (None, None)
+    (there,) = vary(experiment, position=1).plan().positions
+    assert (there.x_um, there.y_um) == (0.0, 9000.0)
+
+
 HERE = "test_calibrate_session"
 
 
@@ -391,7 +403,7 @@ def command(experiment, *steps, **options):
 
 def test_the_command_tells_what_is_known_and_how_to_use_it(tmp_path, capsys):
     path = write_experiment(tmp_path / "e.yaml", experiment_with())
-    with pytest.raises(CalibrationRefusedError, match="not calibrated: flat"):
+    with pytest.raises(CalibrationRefusedError, match="refused: flat"):
         command(path, out=tmp_path / "c")
     printed = capsys.readouterr()
     assert "refused: the field is not empty" in printed.err

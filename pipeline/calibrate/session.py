@@ -96,8 +96,8 @@ class SessionResult:
         if not self.refused:
             return None
         return CalibrationRefusedError(
-            f"not calibrated: {', '.join(self.refused)}",
-            f"see above; the rest is in {self.folder}, and the same command with these steps goes on",
+            f"refused: {', '.join(self.refused)}",
+            "do what is said there, then give the same command with the steps that are left",
         )
 
     def as_dict(self) -> dict[str, Any]:

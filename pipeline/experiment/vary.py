@@ -63,7 +63,7 @@ def vary(
         "timepoints": timepoints,
         "channels": names,
         "foci_um": list(foci_um),
-        "positions": [places[position or 0]],
+        "positions": [{} if position is None else places[position]],
     }
     data["reconstruction"] = {"method": "none"}
     data["calibration"] = {"source": "none"}
