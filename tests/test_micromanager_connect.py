@@ -279,7 +279,7 @@ def test_no_running_micro_manager():
 def test_a_missing_package_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "pymmcore", None)
     assert "pip install -c deploy/constraints.txt pymmcore" in refusal(scope(**DEMO))
-    monkeypatch.setitem(sys.modules, "pycromanager", None)
+    monkeypatch.setitem(sys.modules, "mmpycorex", None)
     headless = {"kind": "pycromanager", "headless": "python"}
     assert "pip install -c deploy/constraints.txt pycromanager" in refusal(
         scope(**DEMO, connection=headless)
@@ -333,6 +333,9 @@ def test_a_java_core_speaks_python():
     def refuse(label):
         raise Exception('java.lang.Exception: No device with label "x"\n\tat mmcorej')
 
+    def empty():
+        raise Exception("java.lang.Exception: Circular buffer is empty.")
+
     remote = SimpleNamespace(
         get_auto_shutter=lambda: True,
         set_auto_shutter=lambda on: told.append(("shutter", on)),
@@ -340,6 +343,7 @@ def test_a_java_core_speaks_python():
         get_device_type=lambda label: SimpleNamespace(swig_value=lambda: 2),
         load_stage_sequence=lambda label, v: told.append((label, type(v).__name__, v.values)),
         device_busy=refuse,
+        pop_next_tagged_image=empty,
     )
     core = JavaCore(remote, lambda name: Vector())
     assert core.get_loaded_devices() == ["Camera", "Core"]
@@ -348,6 +352,8 @@ def test_a_java_core_speaks_python():
     assert told == [("Z", "Vector", [1.0, 2.0])]
     with pytest.raises(RuntimeError, match=r'^No device with label "x"$'):
         core.device_busy("x")
+    with pytest.raises(IndexError):
+        core.pop_next_tagged_image()
     core.set_auto_shutter(False)
     disconnect(core, scope(connection={"kind": "pycromanager"}))
     assert told[-1] == ("shutter", True), "a person works with that Micro-Manager, too"

@@ -107,9 +107,9 @@ def disconnect(core: Core, microscope: MicroManagerMicroscope) -> None:
         pass
     finally:
         if _is_headless(microscope):
-            from pycromanager import stop_headless  # noqa: PLC0415
+            from mmpycorex import terminate_core_instances  # noqa: PLC0415
 
-            stop_headless()
+            terminate_core_instances()
 
 
 def _start(microscope: MicroManagerMicroscope) -> Core:
@@ -141,9 +141,10 @@ def _headless(connection: RunningCore) -> Core:
     """A core that pycromanager makes in this process; it has but one."""
     folder = adapter_folder(connection.adapters)
     try:
-        from mmpycorex import is_pymmcore_active  # noqa: PLC0415 - only its users wait for it
-        from pycromanager import Core as PycromanagerCore  # noqa: PLC0415
-        from pycromanager import start_headless  # noqa: PLC0415
+        # What pycromanager's own `start_headless` and `Core` are, without its acquisition engine, whose threads and
+        # whose hold on the first core would outlive it.
+        from mmpycorex import Core as PycromanagerCore  # noqa: PLC0415 - only its users wait for it
+        from mmpycorex import create_core_instance, is_pymmcore_active  # noqa: PLC0415
     except ImportError as error:
         raise _no_pycromanager(error) from error
     if is_pymmcore_active():
@@ -151,7 +152,7 @@ def _headless(connection: RunningCore) -> Core:
             "this process has a headless core of pycromanager already, and there can be only one",
             "close the first microscope, or use connection.kind: in_process",
         )
-    start_headless(mm_app_path=str(folder), config_file="", python_backend=True)
+    create_core_instance(mm_app_path=str(folder), config_file=None, python_backend=True)
     return cast(Core, PycromanagerCore())
 
 

@@ -71,7 +71,9 @@ def _asked(call: Callable[..., Any], *arguments: Any) -> Any:
     except Exception as error:
         # All that pycromanager ever raises is a plain Exception with Java's message: what fails behind
         # this line failed in Micro-Manager.
-        raise RuntimeError(_without_stack(str(error))) from error
+        message = _without_stack(str(error))
+        kind = IndexError if "buffer is empty" in message else RuntimeError  # as pymmcore does
+        raise kind(message) from error
 
 
 def _without_stack(message: str) -> str:

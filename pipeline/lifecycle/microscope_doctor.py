@@ -45,14 +45,14 @@ def microscope(experiment: Experiment) -> Iterator[Finding]:
         try:
             open_driver(experiment).preflight()
         except LivephaseError as error:
-            yield Finding("microscope", "error", error.cause, error.fix)
+            yield _failed("microscope", error)
         else:
             yield Finding("microscope", "ok", f"{scope.driver}, nothing to connect to")
         return
     try:
         core = load(scope)
     except LivephaseError as error:
-        yield Finding("microscope", "error", error.cause, error.fix)
+        yield _failed("microscope", error)
         return
     try:
         yield Finding(
@@ -60,7 +60,7 @@ def microscope(experiment: Experiment) -> Iterator[Finding]:
         )
         faults = list(map_faults(core, scope))
         for fault in faults:
-            yield Finding("device map", "error", fault.cause, fault.fix)
+            yield _failed("device map", fault)
         if not faults:
             yield Finding("device map", "ok", "as the devices are")
             yield _camera(core, experiment)
@@ -68,6 +68,14 @@ def microscope(experiment: Experiment) -> Iterator[Finding]:
             yield from _stage(core, experiment, scope)
     finally:
         disconnect(core, scope)
+
+
+def _failed(name: str, error: LivephaseError) -> Finding:
+    return Finding(name, "error", error.cause, _sentence(error.fix))
+
+
+def _sentence(fix: str) -> str:
+    return f"{fix[:1].upper()}{fix[1:]}"
 
 
 def _pymmcore() -> Finding:
@@ -199,9 +207,7 @@ def _steps(core: Core, part: str, label: str, name: str | None, wanted: str) -> 
     if most:
         return Finding(part, "ok", f"{what} holds {most} values, stepped by the camera")
     level: Level = "error" if wanted == "hardware" else "warning"
-    return Finding(
-        part, level, f"{what} can't be stepped by the camera", f"{fix[:1].upper()}{fix[1:]}"
-    )
+    return Finding(part, level, f"{what} can't be stepped by the camera", _sentence(fix))
 
 
 def _stage(core: Core, experiment: Experiment, scope: MicroManagerMicroscope) -> Iterator[Finding]:
