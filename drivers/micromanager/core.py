@@ -96,6 +96,7 @@ class Core(Protocol):
     def start_exposure_sequence(self, label: str) -> None: ...  # noqa: D102
     def stop_exposure_sequence(self, label: str) -> None: ...  # noqa: D102
     def set_circular_buffer_memory_footprint(self, mb: int) -> None: ...  # noqa: D102
+    def initialize_circular_buffer(self) -> None: ...  # noqa: D102
     def clear_circular_buffer(self) -> None: ...  # noqa: D102
     def get_buffer_total_capacity(self) -> int: ...  # noqa: D102
     def is_buffer_overflowed(self) -> bool: ...  # noqa: D102
@@ -124,9 +125,7 @@ class InProcessImage:
     def __init__(self, pix: NDArray[np.unsignedinteger], metadata: Any) -> None:
         self.pix = pix
         self.tags = {
-            tag: metadata.GetSingleTag(tag).GetValue()
-            for tag in self._TAGS
-            if metadata.HasTag(tag)
+            tag: metadata.GetSingleTag(tag).GetValue() for tag in self._TAGS if metadata.HasTag(tag)
         }
 
 

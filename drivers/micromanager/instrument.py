@@ -61,6 +61,8 @@ class Instrument:
         self._refuse_what_must_be_hardware()
         self.programme = Programme(plan, _states(microscope, plan), self._reaches)
         _check_built_in(microscope.light, plan, self.programme)
+        # The core takes its buffer's memory when it is first used: a gigabyte later, the light would be on.
+        asker.ask(label, "get a buffer for its frames", core.initialize_circular_buffer)
         self._bytes = int(core.get_bytes_per_pixel())
         self.info = CameraInfo(
             (int(core.get_image_height()), int(core.get_image_width())),

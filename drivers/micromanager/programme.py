@@ -175,22 +175,26 @@ class Programme:
             kinds[segment.part.start, len(segment.slots)] += 1
             moves += segment.place != place and place is not None
             place = segment.place
-        lines = []
+        alike: Counter[str] = Counter()
         for part in self.parts:
             for (start, passes), bursts in kinds.items():
                 if start == part.start:
-                    lines.append(self._line(part, passes, bursts))
-            if part.ends_because:
-                lines.append(f"  then a cut: {part.ends_because}")
-            if part.most_passes_because and (part.start, part.most_passes) in kinds:
-                lines.append(f"  no longer: {part.most_passes_because}")
+                    alike[self._line(part, passes)] += bursts
+        lines = [f"{bursts} x {line}" for line, bursts in alike.items()]
+        cuts = Counter(part.ends_because for part in self.parts if part.ends_because)
+        lines += [f"cut {times} times a slot: {because}" for because, times in cuts.items()]
+        whole = self.parts[0]
+        if (0, whole.most_passes) in kinds and whole.most_passes_because and len(kinds) > 1:
+            lines.append(f"cut after {whole.most_passes} slots: {whole.most_passes_because}")
         if moves:
             lines.append(f"the stage moves {moves} times between bursts, in the dark")
         return lines
 
-    def _line(self, part: Part, passes: int, bursts: int) -> str:
+    def _line(self, part: Part, passes: int) -> str:
         size = len(part.states)
-        what = f"{passes * size} frames" + (f", {passes} slots of {size}" if passes > 1 else "")
+        what = f"{passes * size} frame{'s' * (passes * size > 1)}" + (
+            f", {passes} slots of {size}" if passes > 1 else ""
+        )
         again = passes > 1
         reaches = self._reaches
         devices = [
@@ -207,7 +211,7 @@ class Programme:
             if is_constant(exposures)
             else f"exposure: {reaches.exposure.describe(exposures, again=again)}"
         )
-        return f"{bursts} x burst of {what}; " + "; ".join(devices)
+        return f"burst of {what}; " + "; ".join(devices)
 
 
 def _place(position: Position) -> Place | None:
