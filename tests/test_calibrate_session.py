@@ -16,7 +16,8 @@ from pipeline.calibrate import session
 from pipeline.calibrate.command import calibrate_command
 from pipeline.calibrate.history import CalibrationFolder
 from pipeline.calibrate.registry import STEPS, Entry, open_step
-from pipeline.calibrate.session import Answer, Outcome, calibrate
+from pipeline.calibrate.result import Answer, Outcome
+from pipeline.calibrate.session import calibrate
 from pipeline.calibrate.step import CalibrationRefusedError, Finding
 from pipeline.calibration import Calibration
 from pipeline.errors import DriverError, ExperimentError, RunFolderError
@@ -233,12 +234,30 @@ def test_steps_measured_before_count_and_stay(tmp_path):
     assert float(known.dark["a"][0, 0]) == 90.0
 
 
-def test_light_out_of_step_stops_what_would_be_measured_with_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("verdict", "shares", "stops"),
+    [
+        ("one frame late", {}, True),
+        (
+            "mixed: 30% of each frame's light is that of the frame before",
+            {"mixed_share": 0.3},
+            True,
+        ),
+        ("light never changes", {}, True),
+        ("rolling-shutter overlap: 4% of the exposure", {"rolling_share": 0.04}, False),
+        ("in step", {}, False),
+    ],
+)
+def test_light_out_of_step_stops_what_would_be_measured_with_it(tmp_path, verdict, shares, stops):
     out = tmp_path / "c"
     calibrate(experiment_with(), out, steps=["dark"])
-    replace(Calibration.load(out), timing="one frame late").save(out)
+    known = Calibration.load(out)
+    steps = known.steps | {"timing": {"figures": shares}}
+    replace(known, timing=verdict, steps=steps).save(out)
     result = calibrate(experiment_with(), out, steps=["flat"])
-    assert "rests on timing" in result.steps["flat"].error.cause
+    assert ("rests on timing" in result.steps["flat"].error.cause) == stops
+    said = "\n".join(check_fit(experiment_with(), known := Calibration.load(out)))
+    assert (verdict in said) == (known.timing != "in step")
 
 
 def test_every_session_leaves_the_version_before_it_and_none_is_written_over(tmp_path):

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from pipeline.calibrate.history import CalibrationFolder
-from pipeline.calibrate.session import Answer, SessionResult, calibrate
+from pipeline.calibrate.result import Answer, SessionResult
+from pipeline.calibrate.session import calibrate
 from pipeline.calibrate.showing import show, shown_text
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, load_experiment

@@ -83,6 +83,11 @@ def check_fit(
     now = time.time() if now_utc is None else now_utc
     here = conditions(experiment)
     warnings: list[str] = []
+    if calibration.timing not in (None, "in step"):
+        warnings.append(
+            f"light and camera are not in step ({calibration.timing}): mend what `livephase calibrate` with the "
+            "step timing advises, then run it again"
+        )
     for step, entry in calibration.steps.items():
         there = entry.get("conditions")
         if not isinstance(there, dict):
