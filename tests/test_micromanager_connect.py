@@ -105,6 +105,11 @@ def test_only_what_is_needed_of_a_configuration(only, expected):
     assert loaded(scope(**DEMO), only=only) == expected
 
 
+def test_what_setup_sets_at_the_same_hub_comes_along():
+    microscope = scope(**DEMO, setup={"Z.UseSequences": "Yes", "LED Shutter.State Device": "LED"})
+    assert loaded(microscope, only=["LED"]) == {"DHub", "LED", "Z"}
+
+
 def test_what_a_device_is_set_to_at_the_start_belongs_to_it():
     """The preset System/Startup makes the shutter out of a state device: it is nothing without that, and its hub."""
     microscope = scope(**DEMO)
@@ -217,6 +222,12 @@ def test_what_is_wrong_in_the_devices(devices, says):
     assert re.search(says, refusal(scope(devices=devices)))
 
 
+def test_a_setting_that_is_refused_does_not_keep_the_light_on():
+    wrong = scope(devices=[HUB, CAMERA, LED], camera_device="Camera", setup={"LED.State": 99})
+    assert "setup.LED.State" in refusal(wrong)
+    assert loaded(wrong, only=["LED"]) == {"Hub", "LED"}
+
+
 def test_a_folder_without_adapters(tmp_path):
     said = refusal(scope(**DEMO, connection={"kind": "in_process", "adapters": str(tmp_path)}))
     assert "no device adapter" in said
@@ -301,7 +312,7 @@ def test_a_serial_port_in_use_is_said_and_what_was_loaded_goes(monkeypatch):
     assert not fake.devices
     fake.busy_ports.clear()
     said = refusal(scope(devices=[port, hub]))
-    assert "'Hub' " in said
+    assert "'Hub' (Arduino) does not come up" in said, "the port is there, but another baud rate"
     assert fake.unloaded == 2
 
 

@@ -6,9 +6,11 @@ core that pycromanager starts in this process. Nothing is lit or moved, but for 
 
 from __future__ import annotations
 
+import logging
 import socket
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -31,6 +33,8 @@ from pipeline.experiment.micromanager import (
 )
 from pipeline.experiment.strict import nearest
 
+log = logging.getLogger("livephase")
+
 # A Micro-Manager that is there answers at once: only a machine that is out of breath takes longer.
 _JAVA_TIMEOUT_MS = 5000
 
@@ -51,48 +55,37 @@ def connect(microscope: MicroManagerMicroscope, *, only: Collection[str] | None 
         loaded until then is unloaded again.
     """
     core = load(microscope, only=only)
-    try:
+    with _let_go_on_failure(core, microscope):
         check_map(core, microscope, partial=only is not None)
-    except CORE_ERRORS as error:
-        disconnect(core, microscope)
-        raise _refused(error) from error
-    except BaseException:
-        disconnect(core, microscope)
-        raise
     return core
 
 
 def load(microscope: MicroManagerMicroscope, *, only: Collection[str] | None = None) -> Core:
     """As `connect`, but without a look at light, lens and stage: to list what there is."""
     core = _start(microscope)
-    try:
+    with _let_go_on_failure(core, microscope):
         _load(core, microscope, only)
         core.set_timeout_ms(round(microscope.patience.device_s * 1000))
         core.set_auto_shutter(False)
         if not isinstance(core, JavaCore):
             _set_buffer(core, microscope.connection.buffer_mb)
-        loaded = set(core.get_loaded_devices())
-        for key, value in microscope.setup.items():
-            label, name = split_setting(key, loaded)
-            if only is None or label in loaded:
-                _set_up(core, label, name, str(value), f"microscope.setup.{key}")
-        camera = microscope.camera_device
-        if camera is not None and (only is None or camera in loaded):
-            _use_camera(core, camera)
-    except CORE_ERRORS as error:
-        disconnect(core, microscope)
-        raise _refused(error) from error
-    except BaseException:
-        disconnect(core, microscope)
-        raise
+        _set_up_all(core, microscope, partial=only is not None)
     return core
 
 
-def _refused(error: Exception) -> DriverError:
-    return DriverError(
-        f"Micro-Manager refused while it was set up ({said(error)})",
-        "check that its devices are switched on; `livephase doctor EXPERIMENT.yaml` goes through them",
-    )
+@contextmanager
+def _let_go_on_failure(core: Core, microscope: MicroManagerMicroscope) -> Iterator[None]:
+    try:
+        yield
+    except CORE_ERRORS as error:
+        disconnect(core, microscope)
+        raise DriverError(
+            f"Micro-Manager refused while it was set up ({said(error)})",
+            "check that its devices are switched on; `livephase doctor EXPERIMENT.yaml` goes through them",
+        ) from error
+    except BaseException:
+        disconnect(core, microscope)
+        raise
 
 
 def disconnect(core: Core, microscope: MicroManagerMicroscope) -> None:
@@ -101,10 +94,9 @@ def disconnect(core: Core, microscope: MicroManagerMicroscope) -> None:
         core.let_go()
         return
     try:
-        core.unload_all_devices()
-    except CORE_ERRORS:
         # A device that is gone can't be told goodbye; the others are let go as the core itself is.
-        pass
+        with suppress(*CORE_ERRORS):
+            core.unload_all_devices()
     finally:
         if _is_headless(microscope):
             from mmpycorex import terminate_core_instances  # noqa: PLC0415
@@ -195,22 +187,17 @@ def _load(core: Core, microscope: MicroManagerMicroscope, only: Collection[str] 
     folder = None if isinstance(core, JavaCore) else adapter_folder(microscope.connection.adapters)
     file = configuration_file(microscope)
     if file is not None:
-        _load_configuration(core, file, folder, only)
+        _load_configuration(core, microscope, file, folder, only)
         return
-    devices = {device.label: device for device in microscope.devices}
-    references = _references(microscope)
-    wanted = set(devices) if only is None else needed(references, _with_siblings(microscope, only))
+    hubs = {device.label: device.hub or "" for device in microscope.devices}
+    references = {
+        device.label: {str(value) for value in device.before.values()}
+        for device in microscope.devices
+    }
+    wanted = set(hubs) if only is None else _needed(microscope, hubs, references, only)
     for device in _hubs_first(microscope.devices):
         if device.label in wanted:
-            _load_device(core, device, folder, devices)
-
-
-def _with_siblings(microscope: MicroManagerMicroscope, only: Collection[str]) -> set[str]:
-    """`only`, and what `setup` sets at the same hubs: an Arduino's outputs follow only while its shutter is open."""
-    hubs = {device.label: device.hub for device in microscope.devices}
-    shared = {hubs[label] for label in only if label in hubs} - {None}
-    set_up = {split_setting(key, hubs)[0] for key in microscope.setup}
-    return {*only, *(label for label in set_up if hubs.get(label) in shared)}
+            _load_device(core, device, folder)
 
 
 def configuration_file(microscope: MicroManagerMicroscope) -> Path | None:
@@ -235,7 +222,11 @@ def configuration_file(microscope: MicroManagerMicroscope) -> Path | None:
 
 
 def _load_configuration(
-    core: Core, file: Path, folder: Path | None, only: Collection[str] | None
+    core: Core,
+    microscope: MicroManagerMicroscope,
+    file: Path,
+    folder: Path | None,
+    only: Collection[str] | None,
 ) -> None:
     try:
         if only is None:
@@ -244,25 +235,28 @@ def _load_configuration(
         lines = file.read_text(encoding="utf-8").splitlines()
         with tempfile.TemporaryDirectory(prefix="livephase-") as scratch:
             part = Path(scratch) / file.name
-            part.write_text("\n".join(_only_lines(lines, only)), encoding="utf-8")
+            part.write_text("\n".join(_only_lines(microscope, lines, only)), encoding="utf-8")
             core.load_system_configuration(str(part))
     except CORE_ERRORS as error:
         raise configuration_refused(file, folder, error) from error
 
 
-def _only_lines(lines: list[str], only: Collection[str]) -> Iterator[str]:
+def _only_lines(
+    microscope: MicroManagerMicroscope, lines: list[str], only: Collection[str]
+) -> Iterator[str]:
     """The lines of a `.cfg` that load some devices and what these need, and set them as Micro-Manager starts."""
     rows = [[field.strip() for field in line.split(",")] for line in lines]
-    references: dict[str, set[str]] = {row[1]: set() for row in rows if row[0] == "Device"}
+    hubs = {row[1]: "" for row in rows if row[0] == "Device"}
+    references: dict[str, set[str]] = {label: set() for label in hubs}
     for row in rows:
         match row:
-            case ["Parent", label, other]:
-                references.get(label, set()).add(other)
+            case ["Parent", label, hub, *_]:
+                hubs[label] = hub
             case ["Property", label, _, value, *_]:
                 references.get(label, set()).add(value)
             case ["ConfigGroup", "System", "Startup", label, _, value, *_]:
                 references.get(label, set()).add(value)
-    wanted = needed(references, only)
+    wanted = _needed(microscope, hubs, references, only)
     for line, row in zip(lines, rows, strict=True):
         match row:
             case ["Device" | "Parent" | "Delay" | "FocusDirection" | "Label", label, *_]:
@@ -277,28 +271,35 @@ def _only_lines(lines: list[str], only: Collection[str]) -> Iterator[str]:
             yield line
 
 
-def _references(microscope: MicroManagerMicroscope) -> dict[str, set[str]]:
-    """Label → whatever it names of others: its hub, and the values of its properties (a port, a DAC)."""
-    references = {
-        device.label: {str(value) for value in device.before.values()} | {device.hub or ""}
-        for device in microscope.devices
-    }
-    for key, value in microscope.setup.items():
-        label, _ = split_setting(key, references)
-        if label in references:
-            references[label].add(str(value))
-    return references
+def _needed(
+    microscope: MicroManagerMicroscope,
+    hubs: Mapping[str, str],
+    references: Mapping[str, Collection[str]],
+    only: Collection[str],
+) -> set[str]:
+    """`only`, and all devices without which these do not do what they should.
 
+    Their hubs, what their properties name (a port, a DAC), and what `setup` sets at the same hub: an Arduino's
+    lines follow only while its shutter is open.
 
-def needed(references: Mapping[str, Collection[str]], only: Collection[str]) -> set[str]:
-    """`only`, and all devices that these name, directly or through others."""
+    Parameters
+    ----------
+    hubs
+        Label of every device → label of its hub, or nothing.
+    references
+        Label of every device → values of its properties.
+    """
+    setup = [(split_setting(key, hubs)[0], str(value)) for key, value in microscope.setup.items()]
     wanted: set[str] = set()
-    open_ = [label for label in only if label in references]
+    open_ = [label for label in only if label in hubs]
     while open_:
         label = open_.pop()
-        if label not in wanted:
-            wanted.add(label)
-            open_.extend(other for other in references[label] if other in references)
+        if label in wanted:
+            continue
+        wanted.add(label)
+        named = {hubs[label], *references[label], *(v for of, v in setup if of == label)}
+        beside = {of for of, _ in setup if hubs[label] and hubs.get(of) == hubs[label]}
+        open_.extend(other for other in named | beside if other in hubs)
     return wanted
 
 
@@ -327,9 +328,7 @@ def _hubs_first(devices: tuple[AdapterDevice, ...]) -> list[AdapterDevice]:
     return list(ordered.values())
 
 
-def _load_device(
-    core: Core, device: AdapterDevice, folder: Path | None, devices: Mapping[str, AdapterDevice]
-) -> None:
+def _load_device(core: Core, device: AdapterDevice, folder: Path | None) -> None:
     label, key = device.label, f"microscope.devices: '{device.label}'"
     try:
         core.load_device(label, device.library, device.name)
@@ -359,10 +358,26 @@ def _load_device(
     try:
         core.initialize_device(label)
     except CORE_ERRORS as error:
-        port = devices.get(str(device.before.get("Port", "")))
-        raise device_refused(
-            label, device.library if port is None else port.library, error
-        ) from error
+        raise device_refused(label, device.library, error) from error
+
+
+def _set_up_all(core: Core, microscope: MicroManagerMicroscope, *, partial: bool) -> None:
+    """`setup` and the camera; with only some devices loaded, theirs."""
+    loaded = set(core.get_loaded_devices())
+    for key, value in microscope.setup.items():
+        label, name = split_setting(key, loaded)
+        if partial and label not in loaded:
+            continue
+        try:
+            _set_up(core, label, name, str(value), f"microscope.setup.{key}")
+        except DriverError as error:
+            if not partial:
+                raise
+            # Who only puts the light out is not to be kept from it by a setting.
+            log.warning("%s", error)
+    camera = microscope.camera_device
+    if camera is not None and (not partial or camera in loaded):
+        _use_camera(core, camera)
 
 
 def _set_up(core: Core, label: str, name: str, value: str, key: str) -> None:
