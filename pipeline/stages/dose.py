@@ -66,9 +66,10 @@ class UnstoredLight:
             "why": why,
         }
         try:
+            # One append, begun by a line's end: what a power cut has torn before it stays apart.
             fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                os.write(fd, (json.dumps(line) + "\n").encode())
+                os.write(fd, ("\n" + json.dumps(line)).encode())
             finally:
                 os.close(fd)
         except OSError as error:

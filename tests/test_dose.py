@@ -1,0 +1,207 @@
+"""The light that each position has: planned, limited, counted through crashes, reported."""
+
+import json
+
+import numpy as np
+import pytest
+from lamp_log import LampLog
+from live_runs import LiveRun, livephase, report, write_experiment
+
+from pipeline.errors import ExperimentError
+from pipeline.frames import FrameStatus, MissingReason, SlotKey, empty_records
+from pipeline.lifecycle.preflight import check_dose
+from pipeline.stages.dose import (
+    DoseMeter,
+    UnstoredLight,
+    exposed,
+    frame_light_s,
+    planned_light_s,
+)
+from pipeline.store.reader import RunReader
+from pipeline.store.verify import verify
+
+pytestmark = pytest.mark.timeout(300)
+
+# Of a slot: 3 foci of green at 20 ms, half brightness; 3 of red at 5 ms, full.
+SLOT_S = 3 * 0.020 * 0.5 + 3 * 0.005
+
+
+@pytest.fixture
+def lamp(tmp_path):
+    return LampLog(tmp_path / "lamp.jsonl")
+
+
+@pytest.fixture
+def two_places(make_experiment, lamp):
+    def make(**changes):
+        from conftest import merged
+
+        base = {
+            "microscope": {
+                "camera": {"shape_px": [16, 16], "binning": 1},
+                "specimen": {"kind": "target", "shape": "blank"},
+                "oversampling": 1,
+                "paced": False,
+                "lamp_file": str(lamp.path),
+            },
+            "illumination": {
+                "channels": {
+                    "green": {"exposure_ms": 20.0, "brightness": 0.5},
+                    "red": {"exposure_ms": 5.0},
+                }
+            },
+            "sequence": {
+                "timepoints": 20,
+                "foci_um": [-3.0, 0.0, 3.0],
+                "channels": ["green", "red"],
+                "positions": [{"name": "a"}, {"name": "b", "x_um": 50.0, "y_um": 0.0}],
+            },
+            "reconstruction": {"method": "none"},
+            "output": {"shard_s": 0.2},
+        }
+        return make_experiment(**merged(base, changes))
+
+    return make
+
+
+def test_the_light_of_a_frame_is_its_exposure_times_its_brightness(two_places):
+    plan = two_places().plan()
+    np.testing.assert_allclose(frame_light_s(plan), [0.01] * 3 + [0.005] * 3)
+    assert planned_light_s(plan) == pytest.approx(20 * SLOT_S)
+
+
+def test_frames_that_were_lit_count_also_if_they_were_lost():
+    records = empty_records(1 + len(MissingReason))
+    records["status"][1:] = FrameStatus.MISSING
+    records["status"][1] = FrameStatus.WRITTEN
+    records["reason"][1:] = list(MissingReason)
+    lit = {MissingReason(r) for r in records["reason"][1:][exposed(records)[1:]]}
+    assert not exposed(records)[0]
+    assert lit == {
+        MissingReason.NONE,
+        MissingReason.DROPPED,
+        MissingReason.OVERFLOW,
+        MissingReason.TIMEOUT,
+    }
+
+
+def test_a_position_that_has_had_its_light_gets_no_more_and_the_others_go_on(two_places):
+    plan = two_places().plan()
+    meter = DoseMeter(plan, 4 * SLOT_S, [SLOT_S, 0.0])
+    slots = list(plan.slot_keys())[:10]
+    assert meter.too_much(slots) == [SlotKey(3, 0), SlotKey(4, 0), SlotKey(4, 1)]
+    lit = np.zeros(6, bool)
+    lit[0] = True
+    assert meter.spend(SlotKey(0, 1), lit) == pytest.approx(0.01)
+    assert meter.too_much(slots) == [SlotKey(3, 0), SlotKey(3, 1), SlotKey(4, 0), SlotKey(4, 1)]
+    assert DoseMeter(plan, None).too_much(slots) == []
+
+
+def test_what_was_planned_is_never_too_much(two_places):
+    """Though sums of exposures are floating-point numbers."""
+    plan = two_places().plan()
+    meter = DoseMeter(plan, planned_light_s(plan))
+    everything = np.ones(6, bool)
+    for slot in plan.slot_keys():
+        assert meter.too_much([slot]) == []
+        meter.spend(slot, everything)
+    assert meter.too_much([SlotKey(0, 0)]) == [SlotKey(0, 0)]
+
+
+def test_unstored_light_is_summed_by_position_and_a_torn_line_is_passed_over(tmp_path):
+    light = UnstoredLight(tmp_path)
+    assert light.by_position(2).tolist() == [0, 0]
+    light.add(SlotKey(0, 1), 0.5, "timed out")
+    light.add(SlotKey(3, 1), 0.25, "timed out")
+    with light.path.open("a") as file:
+        file.write('{"timepoint": 4, "posi')
+    assert light.by_position(2).tolist() == [0, 0.75]
+    light.add(SlotKey(4, 0), 1.0, "lost in a crash")
+    assert light.by_position(2).tolist() == [1.0, 0.75]
+
+
+def test_a_plan_beyond_the_limit_is_refused_with_what_would_fit(two_places, tmp_path):
+    assert check_dose(two_places(safety={"dose_limit_s": 20 * SLOT_S})) == pytest.approx(0.9)
+    with pytest.raises(ExperimentError, match=r"0\.9 s of light") as caught:
+        check_dose(two_places(safety={"dose_limit_s": 0.5}))
+    assert "timepoints to 11" in caught.value.fix
+    with pytest.raises(ExperimentError) as caught:
+        check_dose(two_places(safety={"dose_limit_s": 0.01}))
+    assert "exposure_ms or brightness" in caught.value.fix
+    path = write_experiment(tmp_path / "e.yaml", two_places(safety={"dose_limit_s": 0.5}))
+    status, _, errors = livephase("run", path, "--out", tmp_path / "run")
+    assert status == 2
+    assert "dose_limit_s" in errors
+    assert not (tmp_path / "run").exists()
+    path = write_experiment(tmp_path / "e.yaml", two_places())
+    status, text, _ = livephase("run", path, "--out", tmp_path / "run", "--dry-run")
+    assert status == 0
+    assert "light:     0.9 s of full brightness on each position" in text
+
+
+def test_retakes_use_up_the_light_of_their_position_alone(tmp_path, lamp, two_places):
+    # The camera is often stuck at both places; nearly no light is left for that.
+    experiment = two_places(
+        microscope={"faults": {"stuck_share": 0.2}}, safety={"dose_limit_s": 20 * SLOT_S + 0.02}
+    )
+    path, out = write_experiment(tmp_path / "e.yaml", experiment), tmp_path / "run"
+    status, _, errors = livephase("run", path, "--out", out)
+    assert status == 0, errors
+    figures = report(out)
+    doses = figures["light_dose_s"]
+    assert set(doses) == {"a", "b"}
+    assert max(doses.values()) <= 20 * SLOT_S + 0.02 + 1e-6
+    assert figures["missing_by_reason"]["dose"] > 0
+    assert "gets no more than" in errors
+    frames = RunReader(out).raw_records.last("frames")
+    spared = (frames["reason"] == MissingReason.DOSE).all(axis=2)
+    assert spared.sum() * 6 == figures["missing_by_reason"]["dose"]
+    for position in range(2):
+        # The last timepoints, all of them, once the light was used up.
+        assert np.all(np.diff(spared[:, position].astype(int)) >= 0)
+    # Each position's sum, from the ledger and from what was taken again.
+    lit = (exposed(frames) * frame_light_s(experiment.plan())).sum(axis=(0, 2))
+    again = UnstoredLight(out).by_position(2)
+    np.testing.assert_allclose(list(doses.values()), lit + again, atol=1e-5)
+    assert again.max() > 0
+    assert verify(out).ok
+    on_s = sum(until - since for since, until in lamp.intervals())
+    assert figures["light_on_s"] == pytest.approx(on_s, abs=0.1)
+    assert "Light" in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif("sys.platform == 'win32'", reason="kills processes the POSIX way")
+@pytest.mark.parametrize("everybody", [False, True])
+def test_light_that_a_crash_has_taken_is_counted(tmp_path, lamp, two_places, everybody):
+    import psutil
+
+    experiment = two_places(
+        microscope={"paced": True, "camera": {"frame_rate_hz": 100}},
+        sequence={"timepoints": 25},
+    )
+    path, out = write_experiment(tmp_path / "e.yaml", experiment), tmp_path / "run"
+    with LiveRun(path, out) as run:
+        run.wait_for(lambda: run.committed() > 6)
+        if everybody:
+            for process in [
+                *psutil.Process(run.process.pid).children(recursive=True),
+                psutil.Process(run.process.pid),
+            ]:
+                process.kill()
+        else:
+            run.kill_stage("acquire")
+        run.wait()
+    status, _, errors = livephase("run", path, "--out", out, "--resume")
+    assert status == 0, errors
+    figures = report(out)
+    assert figures["missing"] == 0
+    text = UnstoredLight(out).path.read_text()
+    lines = [json.loads(line) for line in text.splitlines() if line]
+    # What the camera delivered and nobody has, or more: the torn slot counts as a whole.
+    assert {line["why"] for line in lines} == {"lost in a crash"}
+    assert len(lines) * 6 >= figures["reacquired"] > 6 * (len(lines) - 2)
+    assert sum(figures["light_dose_s"].values()) == pytest.approx(
+        2 * 25 * SLOT_S + len(lines) * SLOT_S, abs=1e-4
+    )
+    on_s = sum(until - since for since, until in lamp.intervals())
+    assert figures["light_on_s"] == pytest.approx(on_s, abs=0.3)
