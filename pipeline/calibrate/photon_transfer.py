@@ -13,7 +13,7 @@ from drivers.taking import Microscope
 from pipeline.calibrate.averaging import robust_spread
 from pipeline.calibrate.exposure import Limits, Meter
 from pipeline.calibrate.nominal_light import brightest_channel, brightfield_channels
-from pipeline.calibrate.read_noise import read_noise_counts
+from pipeline.calibrate.read_noise import HIDDEN, read_noise_counts
 from pipeline.calibrate.shots import Frames, dark_shots, light_of, middle, shots
 from pipeline.calibrate.step import CalibrationRefusedError, Finding, Subject
 from pipeline.calibration import Calibration
@@ -87,7 +87,7 @@ class Transfer:
     gain_e_per_count: float
     gain_sigma: float
     read_noise_e: float | None
-    read_noise_sigma_e: float
+    read_noise_sigma_e: float | None
     bend: float
     levels: int
     chi2: float
@@ -150,11 +150,7 @@ def estimate_transfer(
     means = shortest.frames.reshape(len(shortest.frames), -1)[:, everything].mean(axis=0)
     noise = read_noise_counts(float(quiet.variance[0]), means, len(shortest.frames))
     dithered = samples.variance > _UNDITHERED
-    floor = Samples(
-        quiet.signal,
-        np.array([(noise or 0.0) ** 2 + 1 / 12]),
-        quiet.number,
-    )
+    floor = _floor(quiet.signal, noise)
     curve = Samples(
         *(
             np.concatenate([zero, points[dithered]])
@@ -167,12 +163,11 @@ def estimate_transfer(
     correlation = _neighbour_correlation(
         brightest.frames, ~np.isin(np.arange(bias.size), everything)
     )
-    electrons, electrons_sigma = None, gain
+    electrons, electrons_sigma = None, None
     if noise is not None:
-        own = max(noise**2 - current * shortest.exposure_ms * slope, 0.0)
+        own = max(noise[0] ** 2 - current * shortest.exposure_ms * slope, 0.0)
         electrons = gain * float(np.sqrt(own))
-        relative = quiet.variance[0] * np.sqrt(2 / quiet.number[0]) / (2 * max(own, 1e-6))
-        electrons_sigma = electrons * float(np.hypot(relative, gain_sigma / gain))
+        electrons_sigma = electrons * float(np.hypot(noise[1] / noise[0], gain_sigma / gain))
     return Transfer(
         gain,
         gain_sigma,
@@ -184,6 +179,15 @@ def estimate_transfer(
         top,
         correlation,
     )
+
+
+def _floor(signal: NDArray[np.float64], noise: tuple[float, float] | None) -> Samples:
+    """The curve's point without light: the read noise as smooth rounding would show it."""
+    # Noise that does not show is anything from none to what would.
+    sigma, uncertainty = noise or (HIDDEN / 2, HIDDEN / 2)
+    variance = sigma**2 + 1 / 12
+    number = 2 * (variance / (2 * sigma * uncertainty)) ** 2
+    return Samples(signal, np.array([variance]), np.array([number]))
 
 
 def _dark_current(dark: Sequence[Exposed]) -> float:

@@ -11,18 +11,29 @@ Floats = NDArray[np.float64]
 
 # From here on rounding adds 1/12 count² and nothing else (to 1 part in 10⁴).
 _SMOOTH_VARIANCE = 0.65
-# Noise below this leaves nearly every pixel at one value: little can be learnt from it, counts.
-_LEAST = 0.15
-_PHASES = (np.arange(64) + 0.5) / 64 - 0.5
-_ROUNDS = 100
+# Noise below this leaves nearly every pixel at one value, counts; and one known to no better than this share of
+# it, as where all pixels lie on one value, is not known.
+HIDDEN = 0.1
+_WORST = 0.2
+# How well the pixels' levels are those of the model: as a share of the variance.
+_MODEL = 0.01
+_LEVELS = np.linspace(-0.5, 0.5, 129)
+# Of a normal distribution: where it is sampled, in standard deviations, and with which weights.
+_SPREAD = np.linspace(-4, 4, 81)
+# Pixels that differ by so much are not made more or less different by rounding; below, these are tried.
+_SMOOTH_SPREAD = 0.6
+_SPREADS = np.linspace(0, 0.7, 29)
+_WEIGHTS = np.exp(-(_SPREAD**2) / 2) / np.exp(-(_SPREAD**2) / 2).sum()
 
 
-def read_noise_counts(variance: float, means: NDArray[np.floating], frames: int) -> float | None:
-    """Standard deviation before rounding, of pixels that vary by so much after it.
+def read_noise_counts(
+    variance: float, means: NDArray[np.floating], frames: int
+) -> tuple[float, float] | None:
+    """Standard deviation before rounding, of pixels that vary by so much after it; and its uncertainty.
 
     Rounding adds 1/12 count² to a noise of half a count or more. A quieter camera's pixel
-    flickers between two values if its level lies between them, and hardly at all if it lies on one. How the
-    levels lie is learnt from the pixels' means; then the variance that they should have is matched.
+    flickers between two values if its level lies between them, and hardly at all if it lies on one. The pixels'
+    levels are taken to be normally distributed, as their means are; then their mean variance is matched.
 
     Parameters
     ----------
@@ -37,39 +48,47 @@ def read_noise_counts(variance: float, means: NDArray[np.floating], frames: int)
     -------
     None where the noise is so far below a count that the camera does not show it.
     """
+    error = variance * float(np.hypot(np.sqrt(2 / (means.size * max(frames - 1, 1))), _MODEL))
     if variance >= _SMOOTH_VARIANCE:
-        return float(np.sqrt(variance - 1 / 12))
-    sums = np.rint(np.asarray(means, np.float64).ravel() * frames).astype(np.int64)
-    found = np.bincount(sums % frames, minlength=frames) / len(sums)
+        sigma = float(np.sqrt(variance - 1 / 12))
+        return sigma, error / (2 * sigma)
+    bulk = np.clip(means, *np.quantile(means, [0.005, 0.995]))
+    middle = float(bulk.mean())
+    spread = float(np.sqrt(max(bulk.var() - variance / frames, 0.0)))
 
-    def excess(sigma: float) -> float:
-        return _expected_variance(sigma, found) - variance
+    def expected(sigma: float) -> float:
+        return _expected_variance(sigma, middle - np.rint(middle), spread)
 
-    if excess(_LEAST) >= 0:
+    if expected(HIDDEN) >= variance:
         return None
-    return float(brentq(excess, _LEAST, 1.0, xtol=1e-4))
+    sigma = float(brentq(lambda s: expected(s) - variance, HIDDEN, 1.0, xtol=1e-5))
+    slope = (expected(sigma * 1.02) - expected(sigma * 0.98)) / (0.04 * sigma)
+    uncertainty = error / max(slope, 1e-9)
+    return None if uncertainty > _WORST * sigma else (sigma, uncertainty)
 
 
-def _expected_variance(sigma: float, found: Floats) -> float:
-    """Mean over the pixels of the variance after rounding.
+def _expected_variance(sigma: float, middle: float, spread: float) -> float:
+    """Mean variance after rounding of pixels whose levels are normally distributed.
 
     Parameters
     ----------
-    found
-        ``[N]`` share of the pixels whose sum over the N frames is 0, 1, … N − 1 counts, modulo N.
+    middle, spread
+        Of the pixels' mean counts after rounding: mean, −½ … ½, and standard deviation.
     """
     values = np.arange(-8, 9)
-    edges = (np.append(values, 9) - 0.5 - _PHASES[:, None]) / sigma
-    share = np.diff(ndtr(edges), axis=1)
-    spread = share @ values**2 - np.square(share @ values)
-    # How likely each sum is at each phase: the distribution of one frame, convolved N times.
-    frames = len(found)
-    one = np.zeros((len(_PHASES), frames))
-    for value, column in zip(values % frames, share.T, strict=True):
-        one[:, value] += column
-    sums = np.fft.irfft(np.fft.rfft(one, axis=1) ** frames, frames, axis=1).clip(1e-12)
-    # Richardson-Lucy: the phases that the sums were found with.
-    phases = np.full(len(_PHASES), 1 / len(_PHASES))
-    for _ in range(_ROUNDS):
-        phases *= sums @ (found / (phases @ sums))
-    return float(phases @ spread)
+    share = np.diff(ndtr((np.append(values, 9) - 0.5 - _LEVELS[:, None]) / sigma), axis=1)
+    mean = share @ values
+    variance = share @ values**2 - mean**2
+    # Rounding shifts means towards whole counts: the levels are those that have the means that were found.
+    shown, expected = [], []
+    for candidate in (spread,) if spread > _SMOOTH_SPREAD else _SPREADS:
+        levels = _LEVELS[:, None] + candidate * _SPREAD
+        folded = levels - np.rint(levels)
+        means = np.interp(folded, _LEVELS, mean - _LEVELS) + levels
+        centre = means @ _WEIGHTS
+        scatter = np.sqrt(np.square(means - centre[:, None]) @ _WEIGHTS)
+        shown.append(float(np.interp(middle, centre, scatter)))
+        expected.append(
+            float(np.interp(middle, centre, np.interp(folded, _LEVELS, variance) @ _WEIGHTS))
+        )
+    return float(np.interp(spread, shown, expected))
