@@ -18,6 +18,7 @@ from pipeline.calibrate.led_frames import (
     led_array,
     list_pattern,
     metered_ms,
+    middle,
     moves_focus,
     radii_na,
     shows_any_pattern,
@@ -50,8 +51,6 @@ _COARSE_DEG = 15.0
 _COARSE_SAMPLES = 800
 # LEDs are taken to differ by so much where their intensities are not measured.
 _LED_SPREAD = 0.15
-# A field wider than this is cut to its middle: as good an answer, sooner.
-_MOST_PX = 512
 _NO_SPECIMEN = "put a specimen with fine detail in focus: cells, a smear, beads"
 
 
@@ -167,13 +166,13 @@ def find_orientation(
     CalibrationRefusedError
         If the frames don't decide.
     """
-    middle = _middle(frames)
-    level = np.median(middle, axis=(-2, -1), keepdims=True)
+    seen = middle(frames).astype(np.float64)
+    level = np.median(seen, axis=(-2, -1), keepdims=True)
     if (level <= 0).any():
         raise CalibrationRefusedError(
             "a frame has no light", "check that the LEDs of every brightfield pattern are lit"
         )
-    contrast = middle / level - 1
+    contrast = seen / level - 1
     planes = np.asarray(z_um, dtype=np.float64)
     try:
         coarse = _Search(WeakFit(contrast, waves, optics, pixel_um, _COARSE_SAMPLES), planes)
@@ -223,14 +222,6 @@ def find_orientation(
         correlation=abs(correlation) if sign.source == "specimen" else correlation,
         warnings=sign.warnings,
     )
-
-
-def _middle(frames: NDArray[np.floating]) -> Array:
-    """At most `_MOST_PX` of the field."""
-    y, x = (
-        slice((n - m) // 2, (n - m) // 2 + m) for n in frames.shape[-2:] for m in [min(n, _MOST_PX)]
-    )
-    return np.asarray(frames[..., y, x], np.float64)
 
 
 def _depth_um(optics: Optics) -> float:
