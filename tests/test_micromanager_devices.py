@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from drivers.micromanager import connect as connecting
 from drivers.micromanager.connect import connect, disconnect
 from drivers.micromanager.describe import describe
-from drivers.micromanager.parts import find_parts
+from drivers.micromanager.parts import find_parts, microscope_section
 from drivers.micromanager.sequenceable import property_sequencing, stage_sequencing
 from pipeline.cli import app
 from pipeline.errors import ExperimentError
@@ -176,10 +176,17 @@ def test_why_other_devices_can_not(monkeypatch):
     ],
 )
 def test_who_could_be_what_on_real_devices(monkeypatch, name, light, lens):
-    parts = find_parts(describe(core_of(monkeypatch, name)))
+    devices = describe(core_of(monkeypatch, name))
+    parts = find_parts(devices)
     assert parts.camera == ("Camera",)
     assert parts.light[0] == light
     assert parts.lens[:1] == (() if lens is None else (lens,))
+    given = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))["microscope"]
+    camera = {"shape_px": [16, 16], "bit_depth": 16}
+    section = microscope_section(devices, parts, {"devices": given["devices"]}, camera)
+    proposed = MicroManagerMicroscope.model_validate(section)
+    assert proposed.light.device == light
+    assert proposed.light.sequencing == ("firmware" if light == "LEDArray" else "auto")
 
 
 def test_the_doctor_knows_micro_manager():

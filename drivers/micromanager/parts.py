@@ -108,20 +108,15 @@ def _lensness(device: DeviceInfo) -> tuple[bool, bool]:
 
 
 def _light_section(device: DeviceInfo, setup: dict[str, str]) -> dict[str, Any]:
-    pattern = device.property("IlluminationPattern")
-    if pattern is not None:
-        shown = [f"DPC {side}" for side in ("Top", "Bottom", "Left", "Right")]
-        return {
-            "device": device.label,
-            "property": pattern.name,
-            "values": {v.split()[-1].lower(): v for v in shown if v in pattern.allowed},
-            "off": "Clear",
-        }
+    if device.property("IlluminationPattern") is not None:
+        return _illuminate_section(device, setup)
     state = device.property("State")
     assert state is not None
     _switch_on(state.why_not, setup)
-    # Lights of their own bits, where nobody gave the states names: 1, 2, 4, 8 are four TTL lines.
-    states = dict(enumerate(device.states)) or {n: str(n) for n in (0, 1, 2, 4, 8)}
+    states = dict(enumerate(device.states))
+    if all(name.isdigit() for name in device.states):
+        # Nobody gave them names: 1, 2, 4, 8 are four TTL lines.
+        states = {n: f"line_{i}" for i, n in enumerate((0, 1, 2, 4, 8))}
     off = next((number for number, name in states.items() if _DARK.search(name)), 0)
     lights = {name: number for number, name in states.items() if number != off}
     return {
@@ -130,6 +125,29 @@ def _light_section(device: DeviceInfo, setup: dict[str, str]) -> dict[str, Any]:
         "values": dict(list(lights.items())[:_MOST_CHANNELS]),
         "off": off,
     }
+
+
+def _illuminate_section(device: DeviceInfo, setup: dict[str, str]) -> dict[str, Any]:
+    sides = ("top", "bottom", "left", "right")
+    pattern = f"{device.label}.IlluminationPattern"
+    section: dict[str, Any] = {
+        "device": device.label,
+        "property": "IlluminationPattern",
+        "values": {side: f"DPC {side.capitalize()}" for side in sides},
+        "off": "Clear",
+    }
+    if device.property("SequenceRunCount") and device.property("TriggerInput0Mode"):
+        setup[f"{device.label}.TriggerInput0Mode"] = "Every Pattern Change"
+        section["sequencing"] = "firmware"
+        section["firmware"] = {
+            "order": list(sides),
+            "start": {
+                f"{device.label}.SequenceRunCount": "{repeats}",
+                f"{device.label}.Sequence": "DPC Patterns",
+            },
+            "stop": {pattern: "Clear"},
+        }
+    return section
 
 
 def _lens_section(device: DeviceInfo, setup: dict[str, str]) -> dict[str, Any]:
@@ -147,7 +165,10 @@ def _lens_section(device: DeviceInfo, setup: dict[str, str]) -> dict[str, Any]:
     section: dict[str, Any] = {"device": device.label, "um_per_unit": 1.0}
     position = device.property("Position")
     if position is not None and position.limits is not None:
-        section["limits"] = list(position.limits)
+        low, high = position.limits
+        section["limits"] = [low, high]
+        if not low <= 0 <= high:
+            section["zero"] = (low + high) / 2
     return section
 
 

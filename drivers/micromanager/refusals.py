@@ -33,16 +33,24 @@ def library_refused(library: str, folder: Path, error: Exception) -> DriverError
 def device_refused(label: str, library: str, error: Exception) -> DriverError:
     """A device does not come up."""
     message = said(error)
-    if library == "SerialManager" or any(word in message.lower() for word in _PORT_WORDS):
-        return DriverError(
-            f"the serial port of '{label}' can't be opened ({message})",
-            "close the program that uses it (Micro-Manager itself, an Arduino monitor), check the port's name, "
-            "and on Linux that you belong to the group dialout",
-        )
+    if library == "SerialManager" or _is_about_a_port(message):
+        return _port_refused(label, message)
     return DriverError(
         f"'{label}' ({library}) does not come up ({message})",
         "check its power, its cable and the properties that it needs `before`; Micro-Manager's own hardware "
         "wizard says whether it works at all",
+    )
+
+
+def _is_about_a_port(message: str) -> bool:
+    return any(word in message.lower() for word in _PORT_WORDS)
+
+
+def _port_refused(whose: str, message: str) -> DriverError:
+    return DriverError(
+        f"the serial port of '{whose}' can't be opened ({message})",
+        "close the program that uses it (Micro-Manager itself, an Arduino monitor), check the port's name, "
+        "and on Linux that you belong to the group dialout",
     )
 
 
@@ -57,6 +65,8 @@ def configuration_refused(path: Path, folder: Path | None, error: Exception) -> 
             )
         if library in known and (trouble := misfit(inspect_library(library, known[library]))):
             return trouble
+    if _is_about_a_port(said(error)):
+        return _port_refused(path.name, said(error))
     return DriverError(
         f"Micro-Manager can't load {path.name} ({said(error)})",
         "check that all its devices are switched on and no other program uses them; Micro-Manager's own start "
