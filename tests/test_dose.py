@@ -114,7 +114,7 @@ def test_unstored_light_is_summed_by_position_and_a_torn_line_is_passed_over(tmp
     light.add(SlotKey(0, 1), 0.5, "timed out")
     light.add(SlotKey(3, 1), 0.25, "timed out")
     with light.path.open("a") as file:
-        file.write('{"timepoint": 4, "posi')
+        file.write('\n{"timepoint": 4, "posi')
     assert light.by_position(2).tolist() == [0, 0.75]
     light.add(SlotKey(4, 0), 1.0, "lost in a crash")
     assert light.by_position(2).tolist() == [1.0, 0.75]

@@ -17,7 +17,7 @@ from pipeline.errors import StoreError
 from pipeline.frames import SlotKey
 from pipeline.lifecycle.lost_light import count_lost_light, was_cut_off
 from pipeline.lifecycle.supervisor import Outcome, SharedNames
-from pipeline.store.run_folder import RunFolder
+from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.telemetry import Telemetry
 
 log = logging.getLogger("livephase")
@@ -52,6 +52,8 @@ def begin_session(
 ) -> None:
     """Write a new session down, its shared memory by name, before any of it is created."""
     session = Session(process_start_utc, time.time(), asdict(names), len(todo))
+    # A run that was stopped, aborted or failed goes on: were this session killed, that would no longer be how it ended.
+    folder.update(RunState.RUNNING)
     _write(folder, [*read_sessions(folder), session])
 
 
