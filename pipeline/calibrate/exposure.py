@@ -40,13 +40,14 @@ class Level(NamedTuple):
     """How bright a shot is, in counts above the dark.
 
     `signal` of what is to be brought to the target, `brightest` pixels, `noise` of `signal`'s pixels;
-    `clipped` whether the pixels that decide are saturated.
+    `clipped` whether the pixels that decide are saturated; `sigma` the standard uncertainty of `signal`.
     """
 
     signal: float
     brightest: float
     noise: float
     clipped: bool
+    sigma: float = 0.0
 
 
 class Found(NamedTuple):
@@ -76,12 +77,14 @@ def measure_level(
     quantile: float,
 ) -> Level:
     """The level of `frames` ``[N, Y, X]`` raw counts, at this quantile of the good pixels."""
-    samples = frames[:, good].astype(np.float32) - np.asarray(dark, np.float32)[..., good]
+    samples = frames[:, good].astype(np.float32) - np.broadcast_to(dark, good.shape)[good]
     mean = samples.mean(axis=0)
     signal, brightest = (float(q) for q in np.quantile(mean, [quantile, _BRIGHTEST]))
     noise = float(np.sqrt(np.mean(samples.var(axis=0, ddof=1)) / len(frames)))
     clipped = float(np.quantile(frames[:, good], max(quantile, 0.99))) >= saturation
-    return Level(signal, brightest, noise, clipped)
+    # From frame to frame: noise and lamp together.
+    sigma = float(np.quantile(samples, quantile, axis=1).std(ddof=1) / np.sqrt(len(frames)))
+    return Level(signal, brightest, noise, clipped, sigma)
 
 
 def next_exposure(exposure_ms: float, level: Level, target: float, most: float) -> float:
@@ -267,7 +270,7 @@ class Exposure:
             figures[channel] = {
                 "exposure_ms": found.exposure_ms,
                 "share_of_range": reached,
-                "share_sigma": found.level.noise / meter.range,
+                "share_sigma": found.level.sigma / meter.range,
                 "brightest_share": found.level.brightest / meter.range,
                 "shots": found.shots,
             }

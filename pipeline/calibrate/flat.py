@@ -51,6 +51,8 @@ class FlatField:
     ----------
     mean
         ``[Y, X]`` float32 counts above dark.
+    frames
+        How many it is the mean of.
     level_counts
         Median of the pixels.
     noise
@@ -64,6 +66,7 @@ class FlatField:
     """
 
     mean: NDArray[np.float32]
+    frames: int
     level_counts: float
     noise: float
     drift: float
@@ -137,7 +140,7 @@ def estimate_flat(
     around = block_medians(signal)
     dead = (signal < _DEAD * around) | (signal > _TOO_KEEN * around)
     corner = float(np.min(around)) / float(np.quantile(around, 0.99))
-    return FlatField(signal, level, noise, drift, flicker, 1 - corner, dead)
+    return FlatField(signal, len(frames), level, noise, drift, flicker, 1 - corner, dead)
 
 
 def _steadiness(levels: NDArray[np.float64]) -> tuple[float, float]:
@@ -205,37 +208,21 @@ class Flat:
         self, microscope: Microscope, experiment: Experiment, known: Calibration
     ) -> Finding:
         """As `Step.measure`: replaces `flat` and `exposure_ms`, adds to `bad_pixels`."""
-        camera = experiment.microscope.camera
-        saturation = known.saturation_counts or 2.0**camera.bit_depth - 1
         channels = experiment.illumination.channels
         exposures = {c: channels[c].exposure_ms for c in lit_channels(experiment)}
         for channel, ms in exposures.items():
             _check_dark(known, channel, ms)
         lights = {c: nominal_light(experiment, c, known) for c in exposures}
         bright = [c for c, light in lights.items() if light.brightfield]
-        found: dict[str, FlatField] = {}
-        taken: dict[str, int] = {}
-        for channel in bright:
-            light = light_of(experiment, channel, exposures[channel])
-            dark, bad = known.dark[channel], known.bad_pixels
-            frames = self.frames
-            if frames is None:
-                ((_, probe),) = shots(microscope, experiment, light, _PROBE_FRAMES, empty=True)
-                frames = _frames_for(probe, dark, bad, frames_in_memory(experiment))
-            ((_, stack),) = shots(microscope, experiment, light, frames, empty=True)
-            found[channel] = estimate_flat(stack, dark, saturation, bad, channel)
-            taken[channel] = len(stack)
+        found = {c: self._take(microscope, experiment, known, c) for c in bright}
         dead = np.logical_or.reduce([flat.dead for flat in found.values()])
         bad = dead if known.bad_pixels is None else dead | known.bad_pixels
-        structure = {
+        contrast = {
             channel: check_empty(flat.mean, flat.noise, bad, channel, self.contrast)
             for channel, flat in found.items()
         }
-        views = {f"channel '{channel}'": (f.mean, f.noise) for channel, f in found.items()}
-        check_same_field(views, bad)
-        self._check_other_focus(
-            microscope, experiment, known, bright[0], found[bright[0]], taken[bright[0]]
-        )
+        check_same_field({f"channel '{c}'": (f.mean, f.noise) for c, f in found.items()}, bad)
+        self._check_other_focus(microscope, experiment, known, bright[0], found[bright[0]])
         power = {c: exposures[c] * lights[c].leds for c in exposures}
         passing = {c: lights[c].passing for c in bright}
         flats = {channel: flat.mean for channel, flat in found.items()}
@@ -243,34 +230,17 @@ class Flat:
             c: darkfield_flat(flats, power, passing, power[c]) for c in exposures if c not in bright
         }
         balance = _balance(found, {c: power[c] * passing[c] for c in bright})
-        warnings = [
-            f"channel '{channel}' is {abs(ratio - 1):.0%} {'brighter' if ratio > 1 else 'darker'} "
-            "than its LEDs and exposure should make it"
-            for channel, ratio in balance.items()
-            if abs(ratio - 1) > _UNBALANCED
-        ]
-        glow = {}
-        for channel, flat in implied.items():
-            light = light_of(experiment, channel, exposures[channel])
-            ((_, stack),) = shots(microscope, experiment, light, _PROBE_FRAMES, empty=True)
-            glow[channel] = float(np.median(stack.mean(axis=0) - known.dark[channel])) / float(
-                np.median(flat)
-            )
-            if glow[channel] > _NOT_DARK:
-                warnings.append(
-                    f"darkfield channel '{channel}' has {glow[channel]:.1%} of its light without a specimen: "
-                    "check pitch, distance and offset of the LED array"
-                )
+        glow = {c: _glow(microscope, experiment, known, c, flat) for c, flat in implied.items()}
         figures: dict[str, Any] = {
             channel: {
-                "frames": taken[channel],
+                "frames": flat.frames,
                 "exposure_ms": exposures[channel],
                 "level_counts": flat.level_counts,
                 "noise": flat.noise,
                 "drift": flat.drift,
                 "flicker": flat.flicker,
                 "corner_loss": flat.corner_loss,
-                "structure": structure[channel],
+                "structure": contrast[channel],
                 "relative_brightness": balance[channel],
             }
             for channel, flat in found.items()
@@ -282,7 +252,6 @@ class Flat:
             }
             for channel, flat in implied.items()
         }
-        worst = max(flat.noise for flat in found.values())
         return Finding(
             replace(
                 known,
@@ -291,11 +260,24 @@ class Flat:
                 bad_pixels=bad if bad.any() else known.bad_pixels,
             ),
             {"channels": figures, "dead_pixels": int(dead.sum())},
-            f"{len(flats)} flats with at most {worst:.2%} noise, {len(implied)} for darkfield derived; "
-            f"the corners lack {max(f.corner_loss for f in found.values()):.0%} of the light, "
-            f"{int(dead.sum())} dead pixels",
-            tuple(warnings),
+            f"{len(flats)} flats with at most {max(f.noise for f in found.values()):.2%} noise, "
+            f"{len(implied)} for darkfield derived; the corners lack "
+            f"{max(f.corner_loss for f in found.values()):.0%} of the light, {int(dead.sum())} dead pixels",
+            tuple(_warnings(balance, glow)),
         )
+
+    def _take(
+        self, microscope: Microscope, experiment: Experiment, known: Calibration, channel: str
+    ) -> FlatField:
+        """As many frames of a brightfield channel as it needs, and their mean."""
+        light = light_of(experiment, channel, experiment.illumination.channels[channel].exposure_ms)
+        dark, bad = known.dark[channel], known.bad_pixels
+        frames = self.frames
+        if frames is None:
+            ((_, probe),) = shots(microscope, experiment, light, _PROBE_FRAMES, empty=True)
+            frames = _frames_for(probe, dark, bad, frames_in_memory(experiment))
+        ((_, stack),) = shots(microscope, experiment, light, frames, empty=True)
+        return estimate_flat(stack, dark, _saturation(experiment, known), bad, channel)
 
     def _check_other_focus(
         self,
@@ -304,7 +286,6 @@ class Flat:
         known: Calibration,
         channel: str,
         flat: FlatField,
-        frames: int,
     ) -> None:
         """A transparent specimen may be invisible in focus; out of focus it is not."""
         near = nearest_focus_um(experiment)
@@ -313,8 +294,8 @@ class Flat:
             return
         ms = experiment.illumination.channels[channel].exposure_ms
         light = light_of(experiment, channel, ms)
-        ((_, stack),) = shots(microscope, experiment, light, frames, empty=True, focus_um=far)
-        saturation = known.saturation_counts or 2.0**experiment.microscope.camera.bit_depth - 1
+        ((_, stack),) = shots(microscope, experiment, light, flat.frames, empty=True, focus_um=far)
+        saturation = _saturation(experiment, known)
         other = estimate_flat(stack, known.dark[channel], saturation, known.bad_pixels, channel)
         views = {
             f"channel '{channel}' at {near:g} µm": (flat.mean, flat.noise),
@@ -322,6 +303,37 @@ class Flat:
         }
         bad = flat.dead | other.dead
         check_same_field(views, bad if known.bad_pixels is None else bad | known.bad_pixels)
+
+
+def _saturation(experiment: Experiment, known: Calibration) -> float:
+    return known.saturation_counts or 2.0**experiment.microscope.camera.bit_depth - 1
+
+
+def _glow(
+    microscope: Microscope,
+    experiment: Experiment,
+    known: Calibration,
+    channel: str,
+    flat: NDArray[np.float32],
+) -> float:
+    """Share of a darkfield channel's light that the empty field shows."""
+    light = light_of(experiment, channel, experiment.illumination.channels[channel].exposure_ms)
+    ((_, stack),) = shots(microscope, experiment, light, _PROBE_FRAMES, empty=True)
+    return float(np.median(stack.mean(axis=0) - known.dark[channel]) / np.median(flat))
+
+
+def _warnings(balance: dict[str, float], glow: dict[str, float]) -> list[str]:
+    return [
+        f"channel '{channel}' is {abs(ratio - 1):.0%} {'brighter' if ratio > 1 else 'darker'} "
+        "than its LEDs and exposure should make it"
+        for channel, ratio in balance.items()
+        if abs(ratio - 1) > _UNBALANCED
+    ] + [
+        f"darkfield channel '{channel}' has {share:.1%} of its light without a specimen: "
+        "check pitch, distance and offset of the LED array"
+        for channel, share in glow.items()
+        if share > _NOT_DARK
+    ]
 
 
 def _check_dark(known: Calibration, channel: str, exposure_ms: float) -> None:

@@ -389,6 +389,12 @@ class PhotonTransfer:
                 f"the gain is {found.gain_e_per_count:.3g} electrons per count, "
                 f"microscope.camera.gain_e_per_count says {nominal:.3g}"
             )
+        top = 2.0**experiment.microscope.camera.bit_depth
+        if found.top_counts < _TOP / 2 * top:
+            warnings.append(
+                f"the brightest level is {found.top_counts / top:.0%} of the range, at the longest exposure "
+                "allowed: more light makes the gain surer"
+            )
         if abs(found.correlation) > _CORRELATED:
             warnings.append(
                 f"the noise of neighbouring pixels is correlated by {found.correlation:+.0%}: the camera smooths, "
