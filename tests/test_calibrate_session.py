@@ -110,6 +110,7 @@ class ToyFlat(Toy):
 
 @dataclass(frozen=True)
 class ToyLens(Toy):
+    period_um: float = 1.0
     name: str = "lens"
     subject: str = "specimen"
 
@@ -218,6 +219,20 @@ def test_a_refused_step_leaves_the_others_and_ends_with_a_status(tmp_path, monke
     assert Calibration.load(tmp_path / "c").balanced_exposure_ms == {"a": 4.0, "b": 40.0}
     assert result.missing == ["flat", "gain", "pixel size"]
     json.dumps(result.as_dict())
+
+
+def test_a_step_that_takes_a_tool_waits_for_it(tmp_path, monkeypatch):
+    entry = Entry(f"{HERE}:ToyLens", tool=("period_um", "give its period"))
+    monkeypatch.setitem(STEPS, "lens", entry)
+    result = calibrate(experiment_with(), tmp_path)
+    assert result.steps["lens"].outcome is Outcome.NOT_NEEDED
+    assert result.steps["lens"].summary == "give its period"
+    given = {"lens": {"period_um": "10"}}
+    result = calibrate(experiment_with(), tmp_path, options=given)
+    assert result.steps["lens"].outcome is Outcome.MEASURED
+    # Named, it is taken by its default.
+    result = calibrate(experiment_with(), tmp_path, steps=["lens"])
+    assert result.steps["lens"].outcome is Outcome.MEASURED
 
 
 def test_steps_measured_before_count_and_stay(tmp_path):

@@ -51,7 +51,7 @@ def calibrate_command(
         )
     chosen = _options(options)
     if grating_um is not None:
-        chosen.setdefault("pixel_size", {})["grating_um"] = str(grating_um)
+        chosen.setdefault("pixel_size", {})["period_um"] = str(grating_um)
 
     def say(line: str) -> None:
         # stdout is one JSON object's or a person's, who reads both.

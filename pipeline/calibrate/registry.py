@@ -15,10 +15,15 @@ from pipeline.experiment import nearest
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a step is defined, and which steps have to be done before it means anything."""
+    """Where a step is defined, and which steps have to be done before it means anything.
+
+    `tool` names an option without which the guided session leaves the step out, as not everybody has the tool,
+    and says why.
+    """
 
     place: str
     after: tuple[str, ...] = ()
+    tool: tuple[str, str] | None = None
 
 
 # What a step says of itself, beside its options.
@@ -33,7 +38,10 @@ STEPS: dict[str, Entry] = {
     "linearity": Entry("pipeline.calibrate.linearity:Linearity", ("dark",)),
     "exposure": Entry("pipeline.calibrate.exposure:Exposure", ("timing",)),
     "flat": Entry("pipeline.calibrate.flat:Flat", ("timing", "dark")),
-    "pixel_size": Entry("pipeline.calibrate.pixel_size:PixelSize"),
+    "pixel_size": Entry(
+        "pipeline.calibrate.pixel_size:PixelSize",
+        tool=("period_um", "it takes a grating or ruler: give its period as --grating-um"),
+    ),
     "orientation": Entry("pipeline.calibrate.orientation:Orientation", ("timing",)),
     "led_intensity": Entry("pipeline.calibrate.led_intensity:LedIntensity", ("timing", "dark")),
     "lens": Entry("pipeline.calibrate.lens:Lens", ("timing",)),

@@ -86,9 +86,8 @@ def calibrate(
     with folder.lock():
         known = _of_this_instrument(experiment, folder, say or _nobody, anew=not steps)
         with ended_like_ctrl_c(), Microscope(experiment) as microscope:
-            return _Session(
-                experiment, folder, microscope, known, ask or _ready, say or _nobody
-            ).run(opened, chosen=bool(steps))
+            running = _Session(experiment, folder, microscope, known, ask or _ready, say or _nobody)
+            return running.run(opened, guided=not steps, options=options or {})
 
 
 class _Session:
@@ -113,12 +112,14 @@ class _Session:
         self._kept = False  # what was there before this session
         self._results: dict[str, StepResult] = {}
 
-    def run(self, steps: Sequence[Step], *, chosen: bool) -> SessionResult:
-        """Every step in its order. `chosen`: the user named them, so what they need is his to know."""
+    def run(
+        self, steps: Sequence[Step], *, guided: bool, options: Mapping[str, Mapping[str, str]]
+    ) -> SessionResult:
+        """Every step in its order; `guided`: those that the experiment has a use for."""
         stopped = False
         try:
             for step in steps:
-                result = self._attempt(step, steps, chosen)
+                result = self._attempt(step, steps, self._needless(step, guided, options))
                 if result is None:
                     stopped = True
                     break
@@ -142,17 +143,26 @@ class _Session:
             return self._asked_for
         return apply_exposures(self._asked_for, self._known)
 
-    def _attempt(self, step: Step, steps: Sequence[Step], chosen: bool) -> StepResult | None:
+    def _needless(
+        self, step: Step, guided: bool, options: Mapping[str, Mapping[str, str]]
+    ) -> StepResult | None:
+        """What becomes of a step that is of no use here; None if it is of some."""
+        reason = step.needed(self._asked_for)
+        tool = STEPS[step.name].tool
+        if reason is not None and not guided:
+            return _refused(f"{step.name} is of no use here: {reason}", "leave it out")
+        if reason is None and guided and tool and tool[0] not in options.get(step.name, {}):
+            reason = tool[1]
+        return None if reason is None else StepResult(Outcome.NOT_NEEDED, reason)
+
+    def _attempt(
+        self, step: Step, steps: Sequence[Step], needless: StepResult | None
+    ) -> StepResult | None:
         """Measure it if it can be; None if the person ends the session."""
-        needless = step.needed(self._asked_for)
-        if needless is not None and not chosen:
-            return StepResult(Outcome.NOT_NEEDED, needless)
         self._say(f"\n{step.name}: {step.purpose}")
-        if needless is not None:
-            return _refused(f"{step.name} is of no use here: {needless}", "leave it out")
-        obstacle = self._obstacle(step, steps)
-        if obstacle is not None:
-            return obstacle
+        unmeasured = needless or self._obstacle(step, steps)
+        if unmeasured is not None:
+            return unmeasured
         answer = self._change_subject(self._subject_of(step))
         if answer is Answer.READY:
             return self._measure(step)
@@ -261,7 +271,7 @@ class _Session:
         self._results[step.name] = result
         if result.error is not None:
             self._say(f"  refused: {result.error}")
-        elif result.outcome is Outcome.SKIPPED:
+        elif result.outcome in (Outcome.SKIPPED, Outcome.NOT_NEEDED):
             self._say(f"  left out: {result.summary}")
         elif result.outcome is Outcome.MEASURED:
             self._say(f"  {result.summary}")

@@ -104,7 +104,7 @@ def _known(c: Calibration) -> list[tuple[str, str, str]]:
         ),
         ("exposures", "exposure", _each(c.balanced_exposure_ms, " ms")),
         ("flat", "flat", _levels(c.flat)),
-        ("pixel size", "pixel_size", _pm(c.pixel_um, sigma("pixel_size", "pixel_sigma_um"), " µm")),
+        ("pixel size", "pixel_size", _pm(c.pixel_um, sigma("pixel_size", "sigma_um"), " µm")),
         (
             "LED orientation",
             "orientation",
