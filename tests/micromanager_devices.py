@@ -18,7 +18,7 @@ SIDE = 128  # SequenceTester needs so many pixels for what it writes into them
 OPTICS = {"wavelength_um": 0.53, "numerical_aperture": 0.4, "magnification": 10}
 
 
-def tester_microscope(
+def seq_microscope(
     *,
     led_holds: int = 64,
     lens_holds: int = 64,
@@ -70,11 +70,12 @@ def tester_microscope(
     }
     for part, changes in more.items():
         own = microscope.get(part)
-        microscope[part] = {**own, **changes} if isinstance(own, dict) else changes
+        merges = isinstance(own, dict) and isinstance(changes, dict)
+        microscope[part] = {**own, **changes} if merges else changes
     return microscope
 
 
-def tester_experiment(
+def seq_experiment(
     microscope: dict[str, Any] | None = None,
     *,
     exposures_ms: Iterable[float] = (1.0,) * 4,
@@ -87,7 +88,7 @@ def tester_experiment(
         f"c{i}": {"exposure_ms": ms, "brightness": 0 if i in dark else 1}
         for i, ms in enumerate(exposures_ms)
     }
-    microscope = microscope or tester_microscope(channels=len(channels))
+    microscope = microscope or seq_microscope(channels=len(channels))
     return parse_experiment(
         {
             "microscope": microscope,
@@ -114,7 +115,7 @@ def random_experiment(seed: int, kind: str = "in_process") -> Experiment:
         lens_holds = 0
     values = [chance.randint(1, 16) for _ in range(channels)]
     places = chance.choice([1, 1, 2, 3])
-    microscope = tester_microscope(
+    microscope = seq_microscope(
         led_holds=led_holds,
         lens_holds=lens_holds,
         kind=kind,
@@ -126,7 +127,7 @@ def random_experiment(seed: int, kind: str = "in_process") -> Experiment:
         },
         burst_frames=chance.choice([100_000, 100_000, 3, 7, 20]),
     )
-    return tester_experiment(
+    return seq_experiment(
         microscope,
         exposures_ms=[chance.choice([1.0, 1.0, 1.0, 2.0]) for _ in range(channels)],
         dark={0} if chance.random() < 0.2 else (),
@@ -199,7 +200,7 @@ class Witness:
                 self.lost.append(event)
             done |= {event.key.slot} if isinstance(event, Arrived) else {k.slot for k in event.keys}
         for slot in done:
-            frames = {k for k in self.plan.frame_keys(slot)}
+            frames = set(self.plan.frame_keys(slot))
             accounted = {k for k in self.seen if k.slot == slot}
             accounted |= {k for lost in self.lost for k in lost.keys if k.slot == slot}
             assert accounted == frames, f"{slot} is torn"
@@ -214,11 +215,7 @@ class Witness:
         state = {(s.device, s.property): s.value for s in info.current_state}
         key = event.key
         channel = self.plan.channels[key.channel]
-        asked = (
-            self._light.off
-            if channel.brightness == 0
-            else self._light.values[channel.name]
-        )
+        asked = self._light.off if channel.brightness == 0 else self._light.values[channel.name]
         assert state[self._names[self._light.device], "Position"] == int(asked), (
             f"{key}: another light"
         )
@@ -244,7 +241,9 @@ class Witness:
         return label
 
 
-def check_programme(experiment: Experiment, open_driver: Callable[[Experiment], Driver], seed: int) -> int:
+def check_programme(
+    experiment: Experiment, open_driver: Callable[[Experiment], Driver], seed: int
+) -> int:
     """Run a whole programme, stopped and armed again at a random frame; every frame once, each as asked for."""
     chance = random.Random(seed)
     driver = open_driver(experiment)

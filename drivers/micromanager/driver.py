@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -23,7 +22,7 @@ from drivers.micromanager.core import Core
 from drivers.micromanager.instrument import Instrument, fit
 from drivers.micromanager.popping import Popped
 from drivers.micromanager.programme import Segment
-from drivers.micromanager.safe import needed_to_be_safe, put_safe
+from drivers.micromanager.safe import Dark, needed_to_be_safe
 from pipeline.errors import DriverError
 from pipeline.experiment import Experiment
 from pipeline.experiment.micromanager import MicroManagerMicroscope
@@ -58,7 +57,7 @@ class MicroManagerDriver(Driver):
         self._take_up(experiment)
         self._core: Core | None = None
         self._instrument: Instrument | None = None
-        self._dark = threading.Event()
+        self._dark = Dark()
         self._messages: list[str] = []
         self._clear()
 
@@ -106,7 +105,7 @@ class MicroManagerDriver(Driver):
             self._abandon()
         instrument.check_frames()
         self._clear()
-        self._dark.clear()
+        self._dark.clear(self._microscope.patience.device_s)
         # Whoever had the devices since the last burst may have changed them.
         instrument.forget()
         self._segments = instrument.programme.segments(tuple(slots))
@@ -143,10 +142,9 @@ class MicroManagerDriver(Driver):
 
     def light_off(self) -> None:
         """Light out, camera stopped, lens to its safe place; each device though another does not answer."""
-        self._dark.set()
         instrument = self._instrument
         if instrument is not None:
-            put_safe(instrument.light, instrument.lens, instrument.camera)
+            self._dark.fall(instrument.light, instrument.lens, instrument.camera)
 
     def make_safe(self) -> None:
         """Connect to light and lens only, put the light out and the lens to its safe place."""
@@ -154,7 +152,7 @@ class MicroManagerDriver(Driver):
         core = connect(self._microscope, only=needed_to_be_safe(self._microscope))
         try:
             asker = Asker(core, self._microscope.patience, lambda: None, self._messages.append)
-            put_safe(
+            self._dark.fall(
                 Instrument.light_of(asker, self._microscope),
                 Instrument.lens_of(asker, self._microscope),
                 None,

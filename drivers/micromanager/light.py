@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from drivers.micromanager.asking import Asker
+from drivers.micromanager.core import CORE_ERRORS
 from drivers.micromanager.firmware import FirmwareSteps, firmware_reach
 from drivers.micromanager.programme import LightValue, Part
 from drivers.micromanager.reach import Reach, is_constant
@@ -131,24 +132,27 @@ class PropertyLight:
 
     def off(self) -> None:
         """Out: the sequence is stopped first, as it would go on from whatever is set."""
-        trouble: DriverError | None = None
-        if self._firmware is not None:
-            try:
+        causes: list[str] = []
+        try:
+            if self._firmware is not None:
                 self._firmware.stop()
-            except DriverError as error:
-                trouble = error
-        self._steps.leave(str(self._light.off))
-        if trouble is not None:
-            raise trouble
+        except DriverError as error:
+            causes.append(error.cause)
+        try:
+            self._steps.leave(str(self._light.off))
+        except DriverError as error:
+            causes.append(error.cause)
+        if causes:
+            raise DriverError("; ".join(causes))
 
     def is_as_set(self) -> bool | None:
         """Whether the property reads as it was set, for a burst in one light."""
         if self._set is None:
             return None
-        said = self._asker.ask(
-            self._light.device, f"say its {self._light.property}", self._property.get
-        )
-        return _same(said, self._set)
+        try:
+            return _same(self._property.get(), self._set)
+        except CORE_ERRORS:
+            return None  # a command, which can only be given
 
     def _set_further(self, further: tuple[tuple[str, str], ...]) -> None:
         core, changed = self._asker.core, set()

@@ -18,6 +18,8 @@ _GRACE_S = 0.05
 # How often an empty buffer is looked at: short exposures are waited for closely, long ones don't keep a core busy.
 _SHORTEST_NAP_S = 0.0002
 _LONGEST_NAP_S = 0.002
+# An overflow may empty the buffer between a look and a pop, but not again and again.
+_EMPTY_POPS = 100
 
 
 class Popped(NamedTuple):
@@ -74,7 +76,14 @@ class BurstCamera:
         core = self._core
         self._frames, self._exposure_s = frames, exposure_ms / 1e3
         self._popped, self._cut_short = 0, False
-        self._asker.ask(self.label, "start", core.start_sequence_acquisition, frames, 0.0, True)
+
+        def start() -> None:
+            # Half started at a first try, or left running by whoever had it before.
+            if core.is_sequence_running():
+                core.stop_sequence_acquisition()
+            core.start_sequence_acquisition(frames, 0.0, True)
+
+        self._asker.ask(self.label, "start", start)
         self._started = time.monotonic()
         self._capacity = max(int(core.get_buffer_total_capacity()), 1)
 
@@ -97,19 +106,26 @@ class BurstCamera:
         """
         core = self._core
         try:
-            while True:
+            for _ in range(_EMPTY_POPS):
                 waiting = core.get_remaining_image_count() or self._wait()
                 if not waiting:
                     return None
                 try:
-                    return self._labelled(core.pop_next_tagged_image(), waiting)
-                except IndexError:
-                    # An overflow may have emptied the buffer in between.
+                    image = core.pop_next_tagged_image()
+                except (IndexError, *CORE_ERRORS) as error:
+                    if not _says_empty(error):
+                        raise
+                    time.sleep(_SHORTEST_NAP_S)
                     continue
+                return self._labelled(image, waiting)
         except CORE_ERRORS as error:
             # A burst that somebody ended may make any call fail: that is said, then.
             self._asker.check()
             raise self._asker.refused(self.label, "hand over a frame", error) from error
+        raise DriverError(
+            f"'{self.label}' says that frames wait, and gives none",
+            "restart Micro-Manager, then `--resume`",
+        )
 
     def has_overflowed(self) -> bool:
         """Whether the core's buffer was too full for a frame."""
@@ -189,3 +205,8 @@ class BurstCamera:
             "check its trigger mode (it has to run by itself) and its cable, or raise "
             f"microscope.patience.{name}",
         )
+
+
+def _says_empty(error: Exception) -> bool:
+    """Whether a pop found nothing: pymmcore has an error of its own for that, Java a sentence."""
+    return isinstance(error, IndexError) or "buffer is empty" in str(error)

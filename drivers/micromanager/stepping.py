@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from drivers.micromanager.asking import Asker
+from drivers.micromanager.core import CORE_ERRORS
 from drivers.micromanager.reach import endless_period, is_constant, shortest_period
+from drivers.micromanager.refusals import said
 from drivers.micromanager.sequenced import Sequenced
 from pipeline.errors import DriverError
 
@@ -110,18 +112,25 @@ class Stepper:
             If the device refuses; all was tried then.
         """
         self.forget()
-        asker, trouble = self._asker.insistent(), None
+        asker = self._asker.insistent()
+        causes: list[str] = []
         try:
             # Another process may have left it stepping: stopped though this one never started it.
             if self._stepping or self._device.is_sequenceable():
                 asker.ask(self._device.label, "stop its sequence", self._device.stop)
+            self._stepping = False
         except DriverError as error:
-            trouble = error if self._stepping else None
-        if value is not None:
-            asker.ask(self._device.label, f"take {value}", self._device.set, value)
-        if trouble is not None:
-            raise trouble
-        self._stepping = False
+            # A device that was never started need not understand that it is to stop.
+            causes += [error.cause] if self._stepping else []
+        except CORE_ERRORS as error:
+            causes.append(f"'{self._device.label}' does not answer ({said(error)})")
+        try:
+            if value is not None:
+                asker.ask(self._device.label, f"take {value}", self._device.set, value)
+        except DriverError as error:
+            causes.append(error.cause)
+        if causes:
+            raise DriverError("; ".join(causes))
 
     def _ask(self, what: str, call: Any, *arguments: Any) -> None:
         self._asker.ask(self._device.label, what, call, *arguments)
