@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.errors import ExperimentError
 from pipeline.experiment.strict import nearest
 
-_NAMES = ("ring", "stream")
+_NAMES = ("camera", "ring", "stream")
 
 
 def run_bench(name: str, folder: Path) -> dict[str, Any]:
@@ -25,6 +25,10 @@ def run_bench(name: str, folder: Path) -> dict[str, Any]:
         If there is no bench of this name.
     """
     # Each bench brings imports that the others do without.
+    if name == "camera":
+        from pipeline.bench.camera import bench_camera  # noqa: PLC0415
+
+        return bench_camera(folder)
     if name == "ring":
         from pipeline.bench.ring import bench_ring  # noqa: PLC0415
 
@@ -34,5 +38,5 @@ def run_bench(name: str, folder: Path) -> dict[str, Any]:
 
         return bench_stream(folder)
     raise ExperimentError(
-        f"there is no bench '{name}' ({nearest(name, _NAMES)})", f"give {' or '.join(_NAMES)}"
+        f"there is no bench '{name}' ({nearest(name, _NAMES)})", f"give one of {', '.join(_NAMES)}"
     )

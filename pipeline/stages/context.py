@@ -16,6 +16,7 @@ from pipeline.errors import LivephaseError
 from pipeline.experiment import Experiment
 from pipeline.frames import Plan, SlotKey
 from pipeline.log import log_to, stop_logging
+from pipeline.stages.priority import come_after_the_camera
 from pipeline.stages.stage_lock import hold_stage_lock
 from pipeline.store.run_folder import RunFolder
 
@@ -88,6 +89,7 @@ def stage_life(context: StageContext, reporter: StageReporter) -> Iterator[ExitS
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    come_after_the_camera(context.stage)
     handler = log_to(context.folder.log, context.stage)
     try:
         with ExitStack() as stack:
