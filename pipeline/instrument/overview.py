@@ -118,7 +118,7 @@ def _known(c: Calibration) -> list[tuple[str, str, str]]:
             "lens",
             _pm(
                 _percent(c.magnification_per_um),
-                _percent(sigma("lens", "magnification_per_um_sigma")),
+                _percent(sigma("lens", "magnification_sigma_per_um")),
                 " % per µm",
             ),
         ),
