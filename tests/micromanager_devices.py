@@ -12,6 +12,7 @@ from pymmcore_plus.seq_tester import decode_image
 
 from drivers.driver import Arrived, Driver, Lost
 from pipeline.experiment import Experiment, load_experiment, parse_experiment
+from pipeline.experiment.micromanager import MicroManagerMicroscope
 from pipeline.frames import FrameKey, SlotKey
 
 SIDE = 128  # SequenceTester needs so many pixels for what it writes into them
@@ -172,13 +173,20 @@ class Witness:
         self.seen: dict[FrameKey, Arrived] = {}
         self.lost: list[Lost] = []
         self._pixels = np.zeros(self.plan.frame_shape, self.plan.dtype)
-        light = experiment.microscope.light  # type: ignore[union-attr]
-        lens = experiment.microscope.lens  # type: ignore[union-attr]
-        assert light is not None
-        self._light, self._lens = light, lens
-        self._names = {d.label: d.name for d in experiment.microscope.devices}  # type: ignore[union-attr]
-        stage = experiment.microscope.stage.device  # type: ignore[union-attr]
-        self._stage = self._names[stage] if stage is not None else None
+        microscope = experiment.microscope
+        assert isinstance(microscope, MicroManagerMicroscope)
+        self._light, self._lens = microscope.light, microscope.lens
+        names = {device.label: device.name for device in microscope.devices}
+
+        def device(label: str | None, kind: str) -> str:
+            """SequenceTester's own name of a device; a `.cfg` file, or a default, is taken for its first."""
+            own = [name for name in names.values() if name.startswith(kind)]
+            return names.get(label or "") or (own or [f"{kind}-0"])[0]
+
+        self._camera = device(microscope.camera_device, "TCamera")
+        self._led = device(self._light.device if self._light else None, "TSwitcher")
+        self._stage = device(microscope.stage.device, "TXYStage")
+        self._focus = device(self._lens.device if self._lens else None, "TZStage")
 
     def burst(self, slots: list[SlotKey], stop_after: int | None = None) -> list[SlotKey]:
         """Arm, take, and return the slots that are left; stopped after so many events, if given."""
@@ -215,30 +223,22 @@ class Witness:
         state = {(s.device, s.property): s.value for s in info.current_state}
         key = event.key
         channel = self.plan.channels[key.channel]
-        asked = self._light.off if channel.brightness == 0 else self._light.values[channel.name]
-        assert state[self._names[self._light.device], "Position"] == int(asked), (
-            f"{key}: another light"
-        )
-        assert state[self._names[self._cam], "Exposure"] == channel.exposure_ms, (
-            f"{key}: another exposure"
-        )
+        if self._light is not None:
+            is_dark = channel.brightness == 0
+            asked = self._light.off if is_dark else self._light.values[channel.name]
+            assert state[self._led, "Position"] == int(asked), f"{key}: another light"
+        assert state[self._camera, "Exposure"] == channel.exposure_ms, f"{key}: another exposure"
         if self._lens is not None:
-            device = self._names[self._lens.device]
             wanted = self._lens.position(self.plan.foci_um[key.focus])
-            assert abs(state[device, "ZPositionUm"] - wanted) < 1e-6, f"{key}: another focus"
+            seen = state[self._focus, "ZPositionUm"]
+            assert abs(seen - wanted) < 1e-6, f"{key}: another focus"
         place = self.plan.positions[key.position]
-        if place.x_um is not None and place.y_um is not None and self._stage is not None:
+        if place.x_um is not None and place.y_um is not None:
             steps = (state[self._stage, "XPositionSteps"], state[self._stage, "YPositionSteps"])
-            assert steps == (round(place.x_um * 10), round(place.y_um * 10)), (
-                f"{key}: another place"
-            )
+            asked_steps = (round(place.x_um * 10), round(place.y_um * 10))
+            assert steps == asked_steps, f"{key}: another place"
         assert event.led in {key.channel, -1}
         assert event.focus_um == self.plan.foci_um[key.focus]
-
-    @property
-    def _cam(self) -> str:
-        label: str = self.experiment.microscope.camera_device  # type: ignore[union-attr,assignment]
-        return label
 
 
 def check_programme(

@@ -86,11 +86,9 @@ def test_micromanager_bursts_are_described():
     driver = open_driver(experiment)
     lines = driver.bursts(list(experiment.plan().slot_keys()))
     text = "\n".join(lines)
-    assert lines[0].startswith("6 x burst of 4 frames")
-    assert (
-        "light: hardware, 2 of at most 2 loaded" not in text
-    )  # foci innermost: A A B B, held as four
-    assert "light holds no more than 2" in text
+    # Foci innermost: the LED's A A B B is not held by two values, so each channel is a burst.
+    assert lines[0].startswith("12 x burst of 2 frames; light: constant; lens: hardware, 2 of")
+    assert "cut 3 times a slot: light holds no more than 2" in text
 
 
 def test_micromanager_make_safe_is_quick_and_needs_little():

@@ -26,7 +26,7 @@ from drivers.micromanager.safe import Dark, needed_to_be_safe
 from pipeline.errors import DriverError
 from pipeline.experiment import Experiment
 from pipeline.experiment.micromanager import MicroManagerMicroscope
-from pipeline.frames import FrameKey, MissingReason, SlotKey
+from pipeline.frames import MissingReason, SlotKey
 
 log = logging.getLogger("livephase")
 
@@ -304,14 +304,11 @@ class MicroManagerDriver(Driver):
             self._messages.append(
                 f"'{camera.label}' stopped by itself after {self._number} of {segment.frames} frames"
             )
-        keys = self._programme_rest(segment)
+        keys = instrument.programme.rest_of_slot(segment.key(self._number))
         self._segment = None
         instrument.halt(cut=True)
         self._end(instrument)
         return Lost(keys, reason)
-
-    def _programme_rest(self, segment: Segment) -> tuple[FrameKey, ...]:
-        return self._opened().programme.rest_of_slot(segment.key(self._number))
 
     def _end(self, instrument: Instrument) -> None:
         """The burst is over: no light until the next."""
