@@ -183,11 +183,15 @@ def _grown(spectrum: torch.Tensor, n: int) -> torch.Tensor:
     """Zeros around: a grid twice as fine."""
     pad = n // 2
     centred = torch.fft.fftshift(spectrum, dim=(-2, -1))
-    return torch.fft.ifftshift(torch.nn.functional.pad(centred, (pad,) * 4), dim=(-2, -1))
+    grown: torch.Tensor = torch.fft.ifftshift(
+        torch.nn.functional.pad(centred, (pad,) * 4), dim=(-2, -1)
+    )
+    return grown
 
 
 def _shrunk(spectrum: torch.Tensor, n: int) -> torch.Tensor:
     """Back to the camera's grid."""
     pad = n // 2
     centred = torch.fft.fftshift(spectrum, dim=(-2, -1))[..., pad:-pad, pad:-pad]
-    return torch.fft.ifftshift(centred, dim=(-2, -1))
+    shrunk: torch.Tensor = torch.fft.ifftshift(centred, dim=(-2, -1))
+    return shrunk

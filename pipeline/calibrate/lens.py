@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from drivers.taking import Microscope
 from pipeline.calibrate.focus_model import FocusModel, fit_focus_model
 from pipeline.calibrate.nominal_light import brightfield_channels
+from pipeline.calibrate.shots import middle
 from pipeline.calibrate.step import CalibrationRefusedError, Finding, Subject
 from pipeline.calibrate.through_focus import FocusFit, Series, is_symmetric, unzoomed
 from pipeline.calibration import Calibration
@@ -31,6 +32,12 @@ _NEAR = 2.1
 _FEWEST_NEAR = 5
 # Fields that are fitted by themselves; how they differ is the uncertainty.
 _PART = 96
+# Of four values the spread itself is uncertain: Student's t of one standard deviation.
+_STUDENT = 1.2
+# As a share of a small field's side: parts that overlap much would agree by themselves.
+_PART_SHARE = 0.6
+# More of the field takes time and tells little more.
+_FIELD = 320
 # A camera that samples less of the objective's passband than this share aliases what tells z.
 _LEAST_SAMPLED = 0.6
 _LEAST_EXPLAINED = 0.3
@@ -202,7 +209,8 @@ def _taken(
             f"the image moved by {moved_um:.2g} µm between two takes of the same focus, {limit:.2g} µm is the most",
             "use a fixed specimen, let stage and lens settle, look for vibration",
         )
-    return both[:_PLANES], moved_um
+    series_part = (slice(_PLANES), *middle(both.shape[1:], _FIELD))
+    return both[series_part], moved_um
 
 
 def _shot(
@@ -273,19 +281,19 @@ def _parts(
     )
     few = _few_waves(source, optics)
     height, width = frames.shape[1:]
-    side = min(_PART, height, width) // 2 * 2
+    side = int(min(_PART, _PART_SHARE * min(height, width))) // 2 * 2
     parts = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # images this small lose by sharing
     try:
-        for top in dict.fromkeys(((height - side) // 8, height - side - (height - side) // 8)):
-            for left in dict.fromkeys(((width - side) // 8, width - side - (width - side) // 8)):
+        for top in (0, height - side):
+            for left in (0, width - side):
                 part = even[near, top : top + side, left : left + side]
-                middle = (top + (side - height) / 2, left + (side - width) / 2)
+                place = (top + (side - height) / 2, left + (side - width) / 2)
                 model = fit_focus_model(
                     part, foci[near], pixel_um, optics, few, (fit.scale, fit.zero_um)
                 )
-                parts.append((middle, model))
+                parts.append((place, model))
     finally:
         torch.set_num_threads(threads)
     return parts
@@ -314,34 +322,27 @@ def _combined(
     """The parts' mean and spread; how they drift apart with z is the magnification that was left."""
     models = [m for _, m in parts]
     scale, zero = (np.array([getattr(m, n) for m in models]) for n in ("scale", "zero_um"))
-    number = len(parts)
-    # Of a few values the spread itself is uncertain: Student's t of one standard deviation.
-    student = {1: 1.0, 2: 1.84, 3: 1.32, 4: 1.2}[number]
     rows, seen = [], []
     for (y, x), model in parts:
-        for axis, middle in enumerate((y, x)):
-            rows.append([middle * pixel_um, axis == 0, axis == 1])
+        for axis, place in enumerate((y, x)):
+            rows.append([place * pixel_um, axis == 0, axis == 1])
             seen.append(model.drift[axis])
     design, drift = np.array(rows, float), np.array(seen)
-    zoom, zoom_sigma, sideways = 0.0, fit.zoom_sigma, (0.0, 0.0)
-    if number > 1:
-        found, *_ = np.linalg.lstsq(design, drift, rcond=None)
-        rest = drift - design @ found
-        spread = np.sqrt((rest**2).sum() / (len(drift) - 3))
-        zoom, sideways = float(found[0]), (float(found[1]), float(found[2]))
-        zoom_sigma = float(spread * np.sqrt(np.linalg.inv(design.T @ design)[0, 0]))
-    deviation = [
-        float(a.std(ddof=1)) * student / math.sqrt(number) if number > 1 else 0.0
-        for a in (scale, zero)
-    ]
+    (zoom, *sideways), *_ = np.linalg.lstsq(design, drift, rcond=None)
+    rest = drift - design @ (zoom, *sideways)
+    spread = np.sqrt((rest**2).sum() / (len(drift) - 3))
+    zoom_sigma = float(spread * np.sqrt(np.linalg.inv(design.T @ design)[0, 0]))
+    scale_sigma, zero_sigma = (
+        float(_STUDENT * a.std(ddof=1) / math.sqrt(len(parts))) for a in (scale, zero)
+    )
     return _Measured(
         float(scale.mean()),
-        deviation[0],
+        scale_sigma,
         float(zero.mean()),
-        deviation[1],
-        fit.zoom_per_um + zoom,
+        zero_sigma,
+        fit.zoom_per_um + float(zoom),
         max(zoom_sigma, fit.zoom_sigma),
-        sideways,
+        (float(sideways[0]), float(sideways[1])),
         float(np.median([m.skewness for m in models])),
     )
 
@@ -413,8 +414,8 @@ def _finding(
         magnification_per_um=magnification,
     )
     summary = (
-        f"true focus is {lens.zero_um:+.3g} ± {zero_sigma:.2g} µm at 0, and {lens.scale:.4g} ± {scale_sigma:.2g} µm per µm "
-        f"commanded; magnification changes by {100 * magnification:.3g} % per µm"
+        f"true focus is {lens.zero_um:+.3g} ± {zero_sigma:.2g} µm at 0, {lens.scale:.4g} ± {scale_sigma:.2g} µm per "
+        f"µm commanded; magnification changes by {100 * magnification:.3g} % per µm"
     )
     return Finding(calibration, figures, summary, _warnings(lens, depth, by_light))
 
@@ -423,11 +424,13 @@ def _warnings(lens: _Measured, depth: float, by_light: bool) -> tuple[str, ...]:
     warnings = []
     if lens.scale < 0:
         warnings.append(
-            "the lens runs the other way: livephase takes that into account; to mend it, change the sign of its µm per unit"
+            "the lens runs the other way, which livephase takes into account; to mend it, change the sign of "
+            "its µm per unit"
         )
     if abs(lens.zero_um) > depth:
         warnings.append(
-            f"at focus 0 the plane in focus lies {lens.zero_um:+.2g} µm from the specimen: refocus, or move the lens's zero"
+            f"at focus 0 the plane in focus lies {lens.zero_um:+.2g} µm from the specimen: refocus, or move the lens's "
+            "zero"
         )
     if by_light and lens.skewness * math.copysign(1, lens.scale) < -_SKEWED:
         warnings.append(

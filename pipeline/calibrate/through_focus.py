@@ -9,7 +9,6 @@ form, and what it leaves is a likelihood. A strong specimen bends it a little: `
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -51,7 +50,8 @@ def finest_per_um(optics: Optics, source: Source, pixel_um: float) -> float:
 class FocusFit:
     """True focus z_zero + scale · commanded, and zoom: relative magnification per commanded µm.
 
-    `explained` share of the frames' contrast that the transfer functions account for; `zoom_sigma` standard uncertainty.
+    `explained` share of the frames' contrast that the transfer functions account for; `zoom_sigma` standard
+    uncertainty.
     """
 
     scale: float
@@ -118,14 +118,12 @@ class Series:
         ``[K, Y, X]`` light relative to the background.
     foci_um
         ``[K]`` commanded.
-    reach_um
-        Largest true defocus that is looked for.
     """
 
     def __init__(
         self,
         frames: Floats,
-        foci_um: Sequence[float],
+        foci_um: Floats,
         pixel_um: float,
         optics: Optics,
         source: Source,
