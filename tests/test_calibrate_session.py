@@ -158,7 +158,7 @@ HERE = "test_calibrate_session"
 
 
 @pytest.fixture(autouse=True)
-def toys(monkeypatch):
+def toys():
     """The session's order and dependencies, with steps of few lines."""
     toys = {
         "dark": Entry(f"{HERE}:ToyDark"),
@@ -168,11 +168,12 @@ def toys(monkeypatch):
         "lens": Entry(f"{HERE}:ToyLens", ("dark",)),
     }
     real = dict(STEPS)
-    for name in real:
-        monkeypatch.delitem(STEPS, name)
-    for name, entry in toys.items():
-        monkeypatch.setitem(STEPS, name, entry)
-    return real
+    STEPS.clear()
+    STEPS.update(toys)
+    yield real
+    # Their order is the session's: put back as it was.
+    STEPS.clear()
+    STEPS.update(real)
 
 
 def put(monkeypatch, name, kind, after=()):
