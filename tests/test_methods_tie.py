@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import affine_transform
 
 from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError, SlotError
@@ -145,6 +146,26 @@ def test_calibrated_z_scale_scales_the_phase():
     exp = experiment((128, 128), (-1.0, 1.0), SHARP)
     assert relative_error(reconstruct(exp, frames, Calibration(z_scale=1.2))[0, 0], phi) < 0.04
     assert reconstruct(exp, frames)[0, 0].max() == pytest.approx(1.2, rel=0.05)
+
+
+def test_a_lens_that_magnifies_is_undone():
+    phi = bumps((128, 128), 1.0)
+    field = (1 - bumps((128, 128), 0.2, seed=3)) * np.exp(1j * phi)
+    foci, growth = (-1.0, 1.0), 4e-3
+    middle = 127 / 2
+    frames = [
+        affine_transform(
+            np.abs(propagate(field, z)) ** 2,
+            [1 / (1 + growth * z)] * 2,
+            middle - middle / (1 + growth * z),
+            mode="nearest",
+        )
+        for z in foci
+    ]
+    exp = experiment((128, 128), foci, SHARP)
+    undone = reconstruct(exp, [frames], Calibration(magnification_per_um=growth))[0, 0]
+    assert relative_error(undone, phi) < 0.02
+    assert relative_error(reconstruct(exp, [frames])[0, 0], phi) > 0.1
 
 
 def test_flicker_between_foci_is_not_a_change_along_z():

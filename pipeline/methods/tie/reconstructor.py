@@ -25,6 +25,7 @@ from pipeline.experiment import Experiment
 from pipeline.methods.background import zero_background
 from pipeline.methods.contract import Reconstruction
 from pipeline.methods.fill import fill_invalid
+from pipeline.methods.tie.magnification import EvenMagnification
 from pipeline.methods.tie.settings import TieSettings
 
 # Darker places scatter rather than absorb: dividing by less would only raise noise.
@@ -41,13 +42,16 @@ def load_tie(
     optics = experiment.optics
     k = 2 * math.pi * optics.refractive_index / optics.wavelength_um
     turnover = settings.regularisation * (2 * math.pi * optics.cutoff_per_um) ** 2
+    shape = experiment.microscope.camera.shape_px
+    grown = 1 + (calibration.magnification_per_um or 0.0) * foci
     return TieReconstructor(
         torch.tensor(intensity, dtype=torch.float32, device=device),
         torch.tensor(-k * derivative, dtype=torch.float32, device=device),
-        experiment.microscope.camera.shape_px,
+        shape,
         pixel_um,
         turnover,
         settings.intensity == "uniform",
+        EvenMagnification(grown, shape, device),
     )
 
 
@@ -80,6 +84,8 @@ class TieReconstructor:
         ``[K]`` weights that give the intensity in focus, and -k times its axial derivative in 1/µm².
     turnover
         Squared angular frequency, 1/µm², below which the inverse Laplacian is damped.
+    even
+        Undoes what the lens does to the magnification.
     """
 
     def __init__(
@@ -90,11 +96,13 @@ class TieReconstructor:
         pixel_um: float,
         turnover: float,
         uniform: bool,
+        even: EvenMagnification,
     ) -> None:
         self.intensity = intensity
         self.transport = transport
         self.shape = shape
         self.uniform = uniform
+        self.even = even
         device = intensity.device
         # The mirrored field, twice the size along each axis, has no edges.
         self.wave_y, self.wave_x = (
@@ -111,7 +119,7 @@ class TieReconstructor:
     def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
         """See `Reconstructor`; the image is the phase, ``[B, 1, Y, X]``. A dark frame is a `SlotError`."""
         device = self.intensity.device
-        frames = fill_invalid(frames.to(device), valid.to(device))
+        frames = self.even(fill_invalid(frames.to(device), valid.to(device)))
         # Defocus moves light about but loses none, so a change of the mean is flicker of the lamp. The
         # background would not do: defocus skews its noise by 1e-4, and that much bends the field.
         level = frames.mean((-2, -1), keepdim=True)
