@@ -164,3 +164,8 @@ def test_oblique_light_tells_the_sign_by_itself(scale):
     source = calibrated_source(e, "left", Calibration())
     fit = Series(frames / frames.mean(), foci, e.pixel_um, e.optics, source).fit()
     assert fit.scale == pytest.approx(scale, rel=0.06)
+
+
+def test_oblique_light_of_unknown_orientation_is_refused():
+    with pytest.raises(CalibrationRefusedError, match="is oblique"):
+        Lens().measure(None, tilted(), Calibration())

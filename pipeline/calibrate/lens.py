@@ -85,13 +85,18 @@ class Lens:
         _check_sampling(experiment, pixel_um)
         channel = self._channel(experiment, known)
         source = calibrated_source(experiment, channel, known)
+        by_light = not is_symmetric(source)
+        if by_light and known.led_orientation is None:
+            raise CalibrationRefusedError(
+                f"the light of channel '{channel}' is oblique, and how the LEDs lie to the camera is not known",
+                "calibrate the orientation first, or name a channel that is symmetric about the axis",
+            )
         foci = self._foci(experiment)
         frames, moved_um = _taken(microscope, experiment, channel, foci, known, pixel_um)
         fit = Series(frames, foci, pixel_um, optics, source).fit()
         _check_series(fit, foci)
         parts = _parts(frames, foci, pixel_um, optics, source, fit)
         lens = _combined(parts, fit, pixel_um)
-        by_light = not is_symmetric(source)
         if not by_light:
             lens = _signed(lens)
         return _finding(lens, fit, known, experiment, channel, foci, moved_um, by_light)
