@@ -236,6 +236,20 @@ def test_a_step_that_takes_a_tool_waits_for_it(tmp_path, monkeypatch):
     assert result.steps["lens"].outcome is Outcome.MEASURED
 
 
+def test_a_recording_has_only_the_frames_that_it_has(tmp_path):
+    np.save(tmp_path / "frames.npy", np.full((2, 2, 24, 20), 900, np.uint16))
+    data = experiment_with().model_dump(mode="json")
+    data["microscope"] = {
+        "driver": "replay",
+        "source": str(tmp_path / "frames.npy"),
+        "camera": data["microscope"]["camera"],
+    }
+    result = calibrate(parse_experiment(data), tmp_path / "calibration")
+    assert {r.outcome for r in result.steps.values()} == {Outcome.NOT_NEEDED}
+    assert "a recording has only" in result.steps["dark"].summary
+    assert "condenser" in result.steps["orientation"].summary
+
+
 def test_steps_measured_before_count_and_stay(tmp_path):
     out = tmp_path / "c"
     experiment = experiment_with()

@@ -17,12 +17,14 @@ from pipeline.experiment import nearest
 class Entry:
     """Where a step is defined, and which steps have to be done before it means anything.
 
+    `recorded` says that a recording's own frames are enough: what needs other light or exposures can't be had of one.
     `tool` names an option without which the guided session leaves the step out, as not everybody has the tool,
     and says why.
     """
 
     place: str
     after: tuple[str, ...] = ()
+    recorded: bool = False
     tool: tuple[str, str] | None = None
 
 
@@ -42,8 +44,10 @@ STEPS: dict[str, Entry] = {
         "pipeline.calibrate.pixel_size:PixelSize",
         tool=("period_um", "it takes a grating or ruler: give its period as --grating-um"),
     ),
-    "orientation": Entry("pipeline.calibrate.orientation:Orientation", ("timing",)),
-    "led_intensity": Entry("pipeline.calibrate.led_intensity:LedIntensity", ("timing", "dark")),
+    "orientation": Entry("pipeline.calibrate.orientation:Orientation", ("timing",), recorded=True),
+    "led_intensity": Entry(
+        "pipeline.calibrate.led_intensity:LedIntensity", ("timing", "dark"), recorded=True
+    ),
     "lens": Entry("pipeline.calibrate.lens:Lens", ("timing",)),
 }
 

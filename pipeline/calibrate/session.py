@@ -23,7 +23,12 @@ from pipeline.calibrate.result import Answer, Outcome, SessionResult, StepResult
 from pipeline.calibrate.step import CalibrationRefusedError, Finding, Step, Subject
 from pipeline.calibration import Calibration
 from pipeline.errors import DriverError, ExperimentError, LivephaseError
-from pipeline.experiment import Experiment, MicroManagerMicroscope, load_experiment
+from pipeline.experiment import (
+    Experiment,
+    MicroManagerMicroscope,
+    ReplayMicroscope,
+    load_experiment,
+)
 from pipeline.instrument import (
     apply_exposures,
     check_fit,
@@ -148,6 +153,8 @@ class _Session:
     ) -> StepResult | None:
         """What becomes of a step that is of no use here; None if it is of some."""
         reason = step.needed(self._asked_for)
+        if reason is None and not self._can_be_had(step.name):
+            reason = "a recording has only the frames that it has"
         tool = STEPS[step.name].tool
         if reason is not None and not guided:
             return _refused(f"{step.name} is of no use here: {reason}", "leave it out")
@@ -183,9 +190,15 @@ class _Session:
         if name == "timing":
             return _shows_its_own_light(self._known)
         result = self._results.get(name)
-        if result is not None and result.outcome is Outcome.NOT_NEEDED:
+        needless = result is not None and result.outcome is Outcome.NOT_NEEDED
+        if needless or not self._can_be_had(name):
             return True
         return name in {aspect.step for aspect in overview(self._known)}
+
+    def _can_be_had(self, name: str) -> bool:
+        """Whether this microscope can take the frames of a step at all."""
+        recording = isinstance(self._asked_for.microscope, ReplayMicroscope)
+        return STEPS[name].recorded or not recording
 
     def _dark_again(self, steps: Sequence[Step]) -> None:
         """Measure the dark once more where the run will not have the exposures that it was measured with."""
