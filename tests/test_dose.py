@@ -111,12 +111,12 @@ def test_what_was_planned_is_never_too_much(two_places):
 def test_unstored_light_is_summed_by_position_and_a_torn_line_is_passed_over(tmp_path):
     light = UnstoredLight(tmp_path)
     assert light.by_position(2).tolist() == [0, 0]
-    light.add(SlotKey(0, 1), 0.5, "timed out")
-    light.add(SlotKey(3, 1), 0.25, "timed out")
+    light.add([SlotKey(0, 1)], 0.5, "timed out")
+    light.add([SlotKey(3, 1)], 0.25, "timed out")
     with light.path.open("a") as file:
         file.write('\n{"timepoint": 4, "posi')
     assert light.by_position(2).tolist() == [0, 0.75]
-    light.add(SlotKey(4, 0), 1.0, "lost in a crash")
+    light.add([SlotKey(4, 0), SlotKey(5, 0)], 0.5, "lost in a crash")
     assert light.by_position(2).tolist() == [1.0, 0.75]
 
 

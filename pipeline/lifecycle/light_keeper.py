@@ -25,6 +25,7 @@ from pipeline.lifecycle.light_off import make_dark
 from pipeline.lifecycle.signals import deaf_children
 from pipeline.log import log_to, stop_logging
 from pipeline.stages.light_mark import LightMark
+from pipeline.stages.stage_lock import is_at_work
 from pipeline.store.run_folder import RunFolder
 
 log = logging.getLogger("livephase")
@@ -107,7 +108,8 @@ def _keep(run: Path, experiment: Experiment, connection: Connection) -> None:
 
 def _stand_by(run: Path, driver: Driver, connection: Connection) -> None:
     mark, attended, failures = LightMark(run), True, 0
-    while attended or mark.is_set():
+    # An orphaned acquire process may be just about to light up.
+    while attended or mark.is_set() or is_at_work(run, "acquire"):
         if attended:
             attended = not _closed(connection)
         else:

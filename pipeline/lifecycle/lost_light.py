@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from pipeline.frames import MissingReason, Plan
 from pipeline.stages.dose import UnstoredLight, frame_light_s, stored_light_s
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder
 from pipeline.telemetry import Telemetry
-from pipeline.telemetry.metrics import missing_metric
 
 
-def was_cut_off(telemetry: Telemetry, plan: Plan) -> bool:
-    """Whether acquisition died within a slot: with the light on, or with frames that are part of no slot."""
-    missing = sum(
-        telemetry.by_stage(missing_metric(r)).get("acquire", 0) for r in MissingReason if r
-    )
-    handed_over = telemetry.total("slots_published") * plan.frames_per_slot - missing
-    taken_again = telemetry.by_stage("frames_reacquired").get("acquire", 0)
-    lit = bool(telemetry.by_stage("light_on").get("acquire"))
-    return lit or telemetry.total("frames_acquired") - taken_again > handed_over
+def was_cut_off(telemetry: Telemetry) -> bool:
+    """Whether acquisition died while it exposed a slot."""
+    return bool(telemetry.value("exposing"))
 
 
 def count_lost_light(folder: RunFolder, todo_slots: int, published: int, cut_off: bool) -> None:
@@ -40,9 +32,8 @@ def count_lost_light(folder: RunFolder, todo_slots: int, published: int, cut_off
     plan, committed = reader.plan, reader.committed()
     left = [key for key in plan.slot_keys() if not committed[key]]
     stored = todo_slots - len(left)
-    unstored, light_s = UnstoredLight(folder.path), float(frame_light_s(plan).sum())
-    for slot in left[: max(0, published - stored) + cut_off]:
-        unstored.add(slot, light_s, "lost in a crash")
+    lost = left[: max(0, published - stored) + cut_off]
+    UnstoredLight(folder.path).add(lost, float(frame_light_s(plan).sum()), "lost in a crash")
 
 
 def light_dose_s(reader: RunReader) -> tuple[float, ...]:

@@ -85,7 +85,7 @@ def reclaim(folder: RunFolder) -> None:
             session.acquired = telemetry.total("frames_acquired")
             session.light_on_s = round(telemetry.value("light_seconds"), 3)
             published = telemetry.total("slots_published")
-            cut_off = was_cut_off(telemetry, folder.experiment().plan())
+            cut_off = was_cut_off(telemetry)
     except StoreError:
         # The machine was switched off, or the system has cleaned up: what was delivered and not stored is not known.
         session.acquired = None

@@ -30,6 +30,7 @@ from pipeline.lifecycle.light_off import turn_light_off
 from pipeline.lifecycle.lost_light import was_cut_off
 from pipeline.lifecycle.orders import Orders
 from pipeline.lifecycle.signals import StopSignals
+from pipeline.lifecycle.silence import longest_silence_s
 from pipeline.lifecycle.stage_process import StageProcess
 from pipeline.mailbox import Mailbox
 from pipeline.ring import Ring
@@ -146,6 +147,7 @@ class Supervisor:
         # What was done at each stage's last death, and how many deaths there were since without any more.
         self._deaths: dict[str, tuple[float, int]] = {}
         self._still: set[str] = set()
+        self._longest_silence_s = longest_silence_s(experiment)
         self._look_again = 0.0
 
     def run(self, on_telemetry: Callable[[Telemetry], None]) -> Outcome:
@@ -266,9 +268,19 @@ class Supervisor:
         self._tick(self._control.state.name.lower())
 
     def _end_a_hanging_camera(self) -> None:
-        """An acquire stage that does not end though it was told to is killed; its light goes off then."""
+        """An acquire stage that hangs is killed, where it was told to end or keeps the light on: that goes off then."""
         acquire = next((s for s in self._stages if s.context.index == ACQUIRE and s.alive), None)
-        if acquire is None or acquire.killed or not self._orders.stopping:
+        if acquire is None or acquire.killed:
+            return
+        silent_s = self._control.report(ACQUIRE).heartbeat_age_s
+        lit = self._telemetry.by_stage("light_on").get("acquire")
+        if lit and self._longest_silence_s < silent_s < float("inf"):
+            self._progress.message(
+                f"the driver hangs for {silent_s:.0f} s with the light on: it is killed"
+            )
+            acquire.kill()
+            return
+        if not self._orders.stopping:
             self._told_to_end = None
             return
         now = time.monotonic()
@@ -414,7 +426,7 @@ class Supervisor:
             error=self._error,
             acquired=self._telemetry.total("frames_acquired"),
             published=self._telemetry.total("slots_published"),
-            cut_off=was_cut_off(self._telemetry, self._experiment.plan()),
+            cut_off=was_cut_off(self._telemetry),
             light_on_s=self._telemetry.value("light_seconds"),
             restarts={s.name: s.restarts for s in self._stages},
         )

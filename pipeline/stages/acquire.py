@@ -48,10 +48,12 @@ log = logging.getLogger("livephase")
 # How often a waiting stage looks at its orders: a pause is felt at once, an idle core stays idle.
 _LOOK_S = 0.02
 _ENDING = (Command.STOP, Command.LEAVE_BACKLOG, Command.ABORT)
+# A ring that takes nothing for so long is not slow storage but a disk, or a recorder, that hangs.
+_FULL_RING_S = 5.0
 
 
-class _OrderedAtFullRing(Exception):  # noqa: N818 - not an error: a way out of the driver's call
-    """An order came while the ring was full: the slot that could not begin is left for later."""
+class _NoRoom(Exception):  # noqa: N818 - not an error: a way out of the driver's call
+    """The ring is full, and an order came or it stayed so: the slot that could not begin is left for later."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Acquisition:
         self._went_away = 0.0
         self._away = (0.0, 0.0)
         self._worked = False  # whether any frame was published in this session
-        self._exposing = False  # whether the burst of the moment got as far as its first exposure
+        self._exposing = False  # whether a burst is under way, its next slot being exposed
         self._without_light: set[int] = set()  # positions that have had all of theirs
         self._held_s = 0.0
         self._late = False
@@ -119,6 +121,8 @@ class Acquisition:
     def run(self, todo: Sequence[SlotKey]) -> None:
         """Take every slot of `todo`, or as many as the orders allow."""
         self._check(self._driver.open())
+        # Another run, or another program, may have left it on.
+        self._light.off()
         # The first frames must not pay for the ring's page faults.
         self._ring.prefault()
         self._say(StageState.READY)
@@ -162,10 +166,12 @@ class Acquisition:
         while self._assembler.remaining:
             if not self._obey():
                 return False
+            if not self._wait_for_room():
+                return False
             self._spare_the_exhausted()
             try:
                 self._assembler.pass_over()
-            except _OrderedAtFullRing:
+            except _NoRoom:
                 continue
             slots = self._assembler.to_expose
             if not slots:
@@ -181,10 +187,16 @@ class Acquisition:
 
     def _burst(self, slots: Sequence[SlotKey]) -> bool:
         """One burst, over these slots or as many of them as it lasts for. False: the light went off for good."""
-        self._exposing = False
-        if not self._light.arm(slots):
+        # Said first: were this process killed while it arms, the slot has to be taken for exposed.
+        self._say_exposing(True)
+        armed = False
+        try:
+            armed = self._light.arm(slots)
+        finally:
+            if not armed:
+                self._say_exposing(False)
+        if not armed:
             return False
-        self._exposing = True
         undisturbed = self._drain_burst()
         if self._experiment.safety.dark_after_s == 0:
             self._light.off()
@@ -193,7 +205,7 @@ class Acquisition:
                 f"the camera was armed at {slots[0]} and gave no frame",
                 "check the camera and its trigger, then `--resume`",
             )
-        self._exposing = False
+        self._say_exposing(False)
         return True
 
     def _drain_burst(self) -> bool:
@@ -205,7 +217,7 @@ class Acquisition:
                 stopping = True
             try:
                 event = self._driver.next_frame(self._assembler.destination)
-            except _OrderedAtFullRing:
+            except _NoRoom:
                 # The frame that found no room is taken again.
                 self._discard("the ring was full")
                 self._light.off()
@@ -361,10 +373,10 @@ class Acquisition:
                     break
             light_s = self._dose.spend(slots[0], lit)
             if light_s:
-                self._unstored.add(slots[0], light_s, why)
+                self._unstored.add([slots[0]], light_s, why)
             arrived = int((records["status"] == FrameStatus.WRITTEN).sum())
             self._counters.add("frames_reacquired", arrived)
-        self._exposing = False
+        self._say_exposing(False)
         self._assembler.discard()
 
     def _spare_the_exhausted(self) -> None:
@@ -380,20 +392,35 @@ class Acquisition:
             )
 
     def _begin(self, key: SlotKey) -> WritableSlot:
-        waited = False
+        since = None
         while True:
             slot = self._ring.begin(key, timeout_s=_LOOK_S)
             if slot is not None:
                 return slot
             self._control.beat()
             if self._ordered() != Command.RUN or self._control.recording == StageState.GONE:
-                raise _OrderedAtFullRing
-            if not waited:
-                waited = True
+                raise _NoRoom
+            if since is not None and time.monotonic() - since > _FULL_RING_S:
+                self._reporter.message(
+                    f"storage has taken nothing for {_FULL_RING_S:.0f} s: the light goes off until it does"
+                )
+                raise _NoRoom
+            if since is None:
+                since = time.monotonic()
                 self._counters.add("ring_full_waits", 1)
                 self._reporter.message(
                     "the ring is full: storage is slower than the camera, its own buffer fills now"
                 )
+
+    def _wait_for_room(self) -> bool:
+        """Wait in the dark while the ring is full. False: the session ends."""
+        dark = False
+        while self._ring.fill >= 1:
+            if not self._obey():
+                return False
+            dark = dark or self._went_dark()
+            self._idle()
+        return True
 
     def _published(self, key: SlotKey, records: NDArray[np.void]) -> None:
         self._counters.add("slots_published", 1)
@@ -465,6 +492,11 @@ class Acquisition:
 
     def _say(self, state: StageState) -> None:
         self._control.say(state)
+
+    def _say_exposing(self, exposing: bool) -> None:
+        """Also where it can be read after this process was killed."""
+        self._exposing = exposing
+        self._counters.set("exposing", exposing)
 
 
 def acquire(context: StageContext, reporter: StageReporter) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.durable import append
 from pipeline.frames import FrameStatus, MissingReason, Plan, SlotKey
 from pipeline.store.failures import write_failure
 
@@ -57,19 +58,25 @@ class UnstoredLight:
     def __init__(self, run: Path) -> None:
         self.path = run / "unstored_light.jsonl"
 
-    def add(self, slot: SlotKey, light_s: float, why: str) -> None:
-        """Write one down, in one append, so that it outlives this process."""
-        line = {
-            "timepoint": slot.timepoint,
-            "position": slot.position,
-            "light_s": light_s,
-            "why": why,
-        }
+    def add(self, slots: Sequence[SlotKey], light_s: float, why: str) -> None:
+        """Write down what each of these slots has cost, durably.
+
+        Raises
+        ------
+        StoreError
+            If that can't be written.
+        """
+        if not slots:
+            return
+        lines = [
+            json.dumps({"timepoint": t, "position": p, "light_s": light_s, "why": why})
+            for t, p in slots
+        ]
         try:
-            # One append, begun by a line's end: what a power cut has torn before it stays apart.
-            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            # Begun by a line's end: what a power cut has torn before it stays apart.
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                os.write(fd, ("\n" + json.dumps(line)).encode())
+                append(fd, "".join(f"\n{line}" for line in lines).encode())
             finally:
                 os.close(fd)
         except OSError as error:
@@ -79,7 +86,7 @@ class UnstoredLight:
         """``[positions]`` seconds."""
         light = np.zeros(positions)
         if self.path.exists():
-            for text in self.path.read_text(encoding="utf-8").splitlines():
+            for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     line = json.loads(text)
                 except ValueError:

@@ -37,6 +37,15 @@ def hold_stage_lock(run: Path, stage: str, patience_s: float = 5.0) -> Iterator[
         yield
 
 
+def is_at_work(run: Path, stage: str) -> bool:
+    """Whether a process of this stage lives."""
+    try:
+        with hold_stage_lock(run, stage, patience_s=0.0):
+            return False
+    except RunFolderError:
+        return True
+
+
 def wait_for_stages(run: Path, patience_s: float = 10.0) -> None:
     """Return once no stage of an earlier session is at work.
 

@@ -101,6 +101,7 @@ METRICS: Final = (
     ),
     Metric("driver_messages", "counter", "Messages of the camera or its simulator to the user."),
     Metric("light_on", "gauge", "1 while the specimen is lit."),
+    Metric("exposing", "gauge", "1 from the beginning of a burst of frames to its end."),
     Metric(
         "light_seconds", "gauge", "How long the specimen was lit, up to when it last went dark."
     ),
