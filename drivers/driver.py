@@ -52,7 +52,7 @@ class CameraInfo:
 class Arrived:
     """A frame was written into its destination.
 
-    `led` is the index of the channel that the hardware reports lit, -1 where it does not say. Times are
+    `led` is the index of the channel that is lit, -1 where that is not known or the hardware says otherwise. Times are
     seconds since the epoch and of the monotonic clock; `buffer_fill` is the share of the camera's buffer in use.
     """
 
@@ -94,6 +94,8 @@ class Driver(ABC):
     @abstractmethod
     def arm(self, slots: Sequence[SlotKey]) -> None:
         """Prepare one burst over `slots`, in this order; light and camera start with it.
+
+        The light stays on when the burst is over: `light_off` is for who knows when the next one comes.
 
         Raises `DriverError` when a device refuses.
         """

@@ -96,7 +96,11 @@ def test_a_burst_spans_slots_with_each_device_loaded_once(opened):
     # Each its own shortest period: the LED's is half the lens's.
     assert core.called("load_property_sequence") == [("LED", "State", ["1", "2", "3", "4"])]
     assert core.called("load_stage_sequence") == [("Lens", [-1.0] * 4 + [1.0] * 4)]
-    assert core.led.value == "0", "lit after the burst"
+    # Who arms the bursts knows when the next one comes, and puts the light out until then.
+    assert core.led.value == "4"
+    assert core.led.step is None
+    driver.light_off()
+    assert core.led.value == "0"
 
 
 @pytest.mark.parametrize("phase", [-1, 0, 1])
@@ -146,7 +150,7 @@ def test_an_overflow_loses_the_rest_of_its_slot_and_ends_the_burst(opened):
     assert taker.keys == keys_of(plan)[:8]
     assert taker.events[-1] == Lost(tuple(keys_of(plan)[5:8]), MissingReason.OVERFLOW)
     assert "overflowed" in " ".join(driver.messages())
-    assert core.led.value == "0"
+    assert core.led.step is None
     core.overflow_at = None
     driver.arm(slots_of(plan)[2:])
     taker.rest()
@@ -221,6 +225,45 @@ def test_refused_calls_are_made_again(opened, call):
     core.refuse[call] = 3
     with pytest.raises(DeviceDisconnectedError, match=f"{call} refused"):
         driver.arm(slots_of(plan))
+    assert core.led.value == "0"
+
+
+@pytest.mark.parametrize("phase", [-1, 0, 1])
+def test_a_camera_that_started_at_half_does_not_shift_the_light(opened, phase):
+    light = {"light": {"phase": phase}, "lens": {"phase": phase}}
+    plan = experiment(timepoints=2, foci_um=[0, 1], microscope=light)
+    driver, core = opened(plan, ScriptedCore(phase=phase))
+    real, failures = core.start_sequence_acquisition, [1, 1]
+
+    def start(*arguments):
+        real(*arguments)
+        if failures:
+            failures.pop()
+            core.ahead = 3
+            core.get_remaining_image_count()  # three exposures, three triggers
+            raise RuntimeError("no answer")
+
+    object.__setattr__(core, "start_sequence_acquisition", start)
+    driver.arm(slots_of(plan))
+    assert [e.key for e in Taker(driver, plan).rest()] == keys_of(plan)
+
+
+def test_numbers_that_go_on_from_burst_to_burst_are_refused(opened):
+    plan = experiment(timepoints=9)
+    driver, core = opened(plan)
+    driver.arm(slots_of(plan)[:2])
+    Taker(driver, plan).rest()
+    driver.arm(slots_of(plan)[2:])
+    core.get_remaining_image_count()
+    core.waiting[0] = ("8", core.waiting[0][1])
+    with pytest.raises(DriverError, match="on from the burst before"):
+        Taker(driver, plan).next()
+
+
+def test_a_light_that_was_left_on_is_out_when_the_microscope_is_open(opened):
+    core = ScriptedCore()
+    core.led.value = "3"
+    opened(experiment(), core)
     assert core.led.value == "0"
 
 
@@ -301,7 +344,7 @@ def test_stop_hands_over_whole_slots_and_no_more(opened, popped, ahead, whole):
     assert len(taker.keys) >= 4 * whole
     assert core.made <= max(made, len(taker.keys)) + ahead
     assert not core.running
-    assert core.led.value == "0"
+    assert core.led.step is None
 
 
 def test_stop_before_the_first_exposure_takes_nothing(opened):
@@ -475,6 +518,8 @@ def test_brightness_and_further_properties_cut_and_dark_frames_do_not(opened):
     assert core.bursts == [2, 1, 1] * 2
     assert [levels[i] for i in (0, 2, 3, 4, 6, 7)] == [100, 50, 100] * 2
     assert core.properties["Extra", "Mode"] == "odd"
+    # The others have it as it was found, at every timepoint.
+    assert core.called("set_property").count(("Extra", "Mode", "none")) == 2
 
 
 def test_exposures_are_sequenced_where_the_camera_can(opened):
@@ -539,6 +584,7 @@ def test_firmware_is_told_the_sequence_of_a_slot_and_how_often(opened):
     assert written(core) == ["n=4", "s1", "s9", "s3", "s4"]
     assert core.bursts == [12, 8]
     assert runs(core) == ["go 3", "go 2"]
+    driver.light_off()
     calls = [call for call in core.calls if call[0] == "set_property"]
     assert calls[-2:] == [
         ("set_property", "Extra", "Run", "halt"),
@@ -574,6 +620,22 @@ def test_a_sequence_built_into_the_firmware_has_to_be_the_plans():
         MicroManagerDriver(fewer).preflight()
 
 
+def test_a_sequence_is_written_as_a_whole_or_not_at_all(opened):
+    plan = experiment(timepoints=1, microscope=firmware())
+    driver, core = opened(plan)
+    taken = []
+
+    def set_property(label, name, value):
+        if name == "Script":
+            taken.append(value)
+            if taken == ["n=4", "s1", "s2"]:
+                raise RuntimeError("taken, but not answered")
+
+    object.__setattr__(core, "set_property", set_property)
+    driver.arm(slots_of(plan))
+    assert taken == ["n=4", "s1", "s2", "n=4", "s1", "s2", "s3", "s4"]
+
+
 def test_a_shutter_is_opened_for_bursts_only(opened):
     plan = experiment(channels=1, timepoints=2, microscope={"light": None})
     core = ScriptedCore()
@@ -584,7 +646,8 @@ def test_a_shutter_is_opened_for_bursts_only(opened):
     driver.arm(slots_of(plan))
     assert core.shutter_open
     while driver.next_frame(lambda key: np.zeros(SHAPE, np.uint8)) is not None:
-        assert core.shutter_open or core.bursts
+        assert core.shutter_open
+    driver.light_off()
     assert not core.shutter_open
     driver.arm(slots_of(plan))
     driver.light_off()

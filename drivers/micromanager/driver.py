@@ -38,6 +38,7 @@ class MicroManagerDriver(Driver):
     themselves. Between two of them, software sets what has to be set. Frames are labelled by their
     ImageNumber within the segment.
 
+    The light stays on when a burst ends by itself: who arms the bursts knows when the next one comes.
     `light_off` in the middle of a burst ends it: the next `next_frame` raises `DriverError`, as frames in
     the dark would be worthless and look like frames.
     """
@@ -57,6 +58,7 @@ class MicroManagerDriver(Driver):
         self._take_up(experiment)
         self._core: Core | None = None
         self._instrument: Instrument | None = None
+        self._found: dict[str, str] = {}
         self._dark = Dark()
         self._messages: list[str] = []
         self._clear()
@@ -88,7 +90,11 @@ class MicroManagerDriver(Driver):
         self.close()
         try:
             self._core = connect(self._microscope)
-            return self._set_up(self._core)
+            self._found = {}
+            info = self._set_up(self._core)
+            # A configuration may light up as it is loaded, and whoever had the devices before may have left it on.
+            self._opened().light.off()
+            return info
         except BaseException:
             self.close()
             raise
@@ -153,7 +159,7 @@ class MicroManagerDriver(Driver):
         try:
             asker = Asker(core, self._microscope.patience, lambda: None, self._messages.append)
             self._dark.fall(
-                Instrument.light_of(asker, self._microscope),
+                Instrument.light_of(asker, self._microscope, {}),
                 Instrument.lens_of(asker, self._microscope),
                 None,
             )
@@ -199,7 +205,7 @@ class MicroManagerDriver(Driver):
 
     def _set_up(self, core: Core) -> CameraInfo:
         asker = Asker(core, self._microscope.patience, self._check_light, self._messages.append)
-        self._instrument = Instrument(asker, self._microscope, self._plan)
+        self._instrument = Instrument(asker, self._microscope, self._plan, self._found)
         self._messages += self._instrument.remarks()
         return self._instrument.info
 
@@ -280,7 +286,7 @@ class MicroManagerDriver(Driver):
         instrument.halt(cut=cut)
         following = None if cut else next(self._segments, None)
         if following is None or (self._stopping and following.part.start == 0):
-            self._end(instrument)
+            self._clear()
             return
         self._check_light()
         self._begin(following)
@@ -307,13 +313,8 @@ class MicroManagerDriver(Driver):
         keys = instrument.programme.rest_of_slot(segment.key(self._number))
         self._segment = None
         instrument.halt(cut=True)
-        self._end(instrument)
-        return Lost(keys, reason)
-
-    def _end(self, instrument: Instrument) -> None:
-        """The burst is over: no light until the next."""
         self._clear()
-        instrument.light.off()
+        return Lost(keys, reason)
 
     def _check_light(self) -> None:
         if self._dark.is_set():

@@ -59,8 +59,14 @@ class FirmwareSteps:
         if texts == self._written:
             return
         self._written = ()
-        for text in texts:
-            self._set(self._asker, self._device, firmware.property, text)
+        core, name = self._asker.core, firmware.property
+
+        def write() -> None:
+            # As a whole, also where one of them is refused once: set twice, a frame would be there twice.
+            for text in texts:
+                core.set_property(self._device, name, text)
+
+        self._asker.ask(self._device, f"take a sequence of {len(frames)} in {name}", write)
         self._asker.wait(self._device, 0.0)
         self._written = texts
 

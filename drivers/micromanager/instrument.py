@@ -13,7 +13,7 @@ from drivers.micromanager.firmware import firmware_reach
 from drivers.micromanager.lens import Lens
 from drivers.micromanager.light import Light, PropertyLight, ShutterLight, dim_of, value_of
 from drivers.micromanager.popping import BurstCamera
-from drivers.micromanager.programme import FrameState, Place, Programme, Reaches, Segment
+from drivers.micromanager.programme import FrameState, Part, Place, Programme, Reaches, Segment
 from drivers.micromanager.reach import Reach, is_constant
 from drivers.micromanager.sequenced import CameraExposure, hardware_reach
 from drivers.micromanager.stage import Stage
@@ -31,20 +31,27 @@ _COUNTS_LOSSES = (12, 5)
 class Instrument:
     """Camera, light, lens and stage, and the programme that they run.
 
+    Parameters
+    ----------
+    found
+        Properties as they were found when the devices were opened: see `PropertyLight`.
+
     Raises
     ------
     DriverError
         If the devices can't do what the plan asks for.
     """
 
-    def __init__(self, asker: Asker, microscope: MicroManagerMicroscope, plan: Plan) -> None:
+    def __init__(
+        self, asker: Asker, microscope: MicroManagerMicroscope, plan: Plan, found: dict[str, str]
+    ) -> None:
         core = asker.core
         self._asker = asker
         self._microscope = microscope
         self._plan = plan
         label = str(core.get_camera_device())
         self.camera = BurstCamera(asker, label)
-        self.light = self.light_of(asker, microscope)
+        self.light = self.light_of(asker, microscope, found)
         self.lens = self.lens_of(asker, microscope)
         self._exposure = Stepper(asker, CameraExposure(core, label))
         self._stage = Stage(asker, microscope.stage)
@@ -73,11 +80,11 @@ class Instrument:
         self._said_led = False
 
     @staticmethod
-    def light_of(asker: Asker, microscope: MicroManagerMicroscope) -> Light:
-        """The microscope's light."""
+    def light_of(asker: Asker, microscope: MicroManagerMicroscope, found: dict[str, str]) -> Light:
+        """The microscope's light; `found` as of `PropertyLight`."""
         if microscope.light is None:
             return ShutterLight(asker)
-        return PropertyLight(asker, microscope.light)
+        return PropertyLight(asker, microscope.light, found)
 
     @staticmethod
     def lens_of(asker: Asker, microscope: MicroManagerMicroscope) -> Lens | None:
@@ -112,6 +119,13 @@ class Instrument:
                 if shutter
                 else "no microscope.light is named and there is no shutter: livephase can't put the light out"
             )
+        places = [None if p.x_um is None else (p.x_um, p.y_um) for p in self._plan.positions]
+        if None in places and len(set(places)) > 1:
+            standing = self._plan.positions[places.index(None)].name
+            remarks.append(
+                f"'{standing}' has no x_um and y_um, but other positions have: it is taken wherever the stage then "
+                "stands"
+            )
         version = re.search(r"(\d+)\.(\d+)", str(self._asker.core.get_version_info()))
         if version and (int(version[1]), int(version[2])) < _COUNTS_LOSSES:
             remarks.append(
@@ -145,8 +159,16 @@ class Instrument:
             self.light.off()
             self.light.forget()
             self._stage.go(segment.place)
-        exposures = part.exposure_ms
-        self._exposure.prepare(exposures, again=passes > 1)
+        self.camera.start(
+            segment.frames, max(part.exposure_ms), lambda: self._make_ready(part, passes)
+        )
+        # Put out while the camera started: it would expose in the dark.
+        self._asker.check()
+
+    def _make_ready(self, part: Part, passes: int) -> None:
+        """Everything that steps at its first frame; the slowest first, the light last."""
+        self._halt_steps()
+        self._exposure.prepare(part.exposure_ms, again=passes > 1)
         if self.lens is not None:
             self.lens.prepare(part, passes)
         self._asker.check()
@@ -157,9 +179,6 @@ class Instrument:
         self.light.start()
         self._asker.check()
         self._led_is_known = self._light_is_as_set()
-        self.camera.start(segment.frames, max(exposures))
-        # Put out while the camera started: it would expose in the dark.
-        self._asker.check()
 
     def halt(self, *, cut: bool) -> None:
         """After a segment: the camera stopped, nothing steps.
@@ -173,6 +192,10 @@ class Instrument:
             self.camera.stop()
         else:
             self.camera.finish()
+        self._halt_steps()
+
+    def _halt_steps(self) -> None:
+        """Nothing steps, if anything did."""
         self.light.halt()
         if self.lens is not None:
             self.lens.halt()

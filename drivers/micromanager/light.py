@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from drivers.micromanager.asking import Asker
@@ -72,9 +73,16 @@ def dim_of(light: LightDevice, channel: PlannedChannel) -> tuple[tuple[str, str]
 
 
 class PropertyLight:
-    """A light that takes one value of one property for each channel."""
+    """A light that takes one value of one property for each channel.
 
-    def __init__(self, asker: Asker, light: LightDevice) -> None:
+    Parameters
+    ----------
+    found
+        The values that the further properties had before any channel set them, filled in here: a channel that
+        does not name one that others set has it as it was.
+    """
+
+    def __init__(self, asker: Asker, light: LightDevice, found: dict[str, str]) -> None:
         self._asker = asker
         self._light = light
         self._property = PropertyValue(asker.core, light.device, light.property)
@@ -82,6 +90,7 @@ class PropertyLight:
         self._firmware = None if light.firmware is None else FirmwareSteps(asker, light)
         self._firmware_next = False
         self._labels = set(asker.core.get_loaded_devices())
+        self._found = found
         self._further: dict[str, str] = {}
         self._set: str | None = None
 
@@ -102,7 +111,9 @@ class PropertyLight:
 
     def prepare(self, part: Part, passes: int) -> None:
         """Brightness and further properties first, so that it lights up as it is to be."""
-        self._set_further(part.dim or ())
+        if part.dim is not None:
+            self._find()
+            self._set_further({**self._found, **dict(part.dim)})
         values = [value for value in part.light if value is not None]
         self._firmware_next = self._firmware is not None and not is_constant(values)
         self._set = values[0].value if is_constant(values) else None
@@ -154,9 +165,18 @@ class PropertyLight:
         except CORE_ERRORS:
             return None  # a command, which can only be given
 
-    def _set_further(self, further: tuple[tuple[str, str], ...]) -> None:
+    def _find(self) -> None:
+        """Remember how the channels' further properties are before they are set."""
+        for key in {key for settings in self._light.settings.values() for key in settings}:
+            if key not in self._found:
+                label, name = split_setting(key, self._labels)
+                self._found[key] = self._asker.ask(
+                    label, f"say its {name}", self._asker.core.get_property, label, name
+                )
+
+    def _set_further(self, further: Mapping[str, str]) -> None:
         core, changed = self._asker.core, set()
-        for key, value in further:
+        for key, value in further.items():
             if self._further.get(key) == value:
                 continue
             label, name = split_setting(key, self._labels)

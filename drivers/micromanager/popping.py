@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,8 @@ class BurstCamera:
         self._exposure_s = 0.0
         self._started = 0.0
         self._popped = 0
+        self._next = 0
+        self._next_if_it_counts_on = 0
         self._cut_short = False
         self._capacity = 1
 
@@ -71,16 +74,22 @@ class BurstCamera:
         """Whether the burst was stopped before its last frame."""
         return self._cut_short
 
-    def start(self, frames: int, exposure_ms: float) -> None:
-        """Begin a burst of `frames`, none longer than `exposure_ms`."""
+    def start(self, frames: int, exposure_ms: float, make_ready: Callable[[], None]) -> None:
+        """Begin a burst of `frames`, none longer than `exposure_ms`.
+
+        `make_ready` brings what steps at the camera's triggers to the first frame. It is called while the camera
+        stands still, and again where a start failed: one that was half made may have given triggers.
+        """
         core = self._core
         self._frames, self._exposure_s = frames, exposure_ms / 1e3
         self._popped, self._cut_short = 0, False
+        self._next_if_it_counts_on = self._next
 
         def start() -> None:
             # Half started at a first try, or left running by whoever had it before.
             if core.is_sequence_running():
                 core.stop_sequence_acquisition()
+            make_ready()
             core.start_sequence_acquisition(frames, 0.0, True)
 
         self._asker.ask(self.label, "start", start)
@@ -191,11 +200,18 @@ class BurstCamera:
                 f"'{self.label}' gives frames without an ImageNumber, and can't be trusted with their order",
                 "use a newer Micro-Manager (MMCore 11 or later)",
             )
+        number = int(number)
+        if not self._popped and 0 < number == self._next_if_it_counts_on:
+            raise DriverError(
+                f"'{self.label}' numbers its frames on from the burst before, so that lost ones can't be told",
+                "use MMCore 12.5 or later (`livephase doctor` says which one there is)",
+            )
+        self._next = number + 1
         elapsed_ms = tags.get("ElapsedTime-ms")
         # Never later than it was popped, whatever the camera's clock says.
         exposed = now if elapsed_ms is None else min(self._started + float(elapsed_ms) / 1e3, now)
         self._popped += 1
-        return Popped(int(number), image.pix, exposed, waiting)
+        return Popped(number, image.pix, exposed, waiting)
 
     def _timeout(self, patient_s: float) -> CameraTimeoutError:
         which = f"frame {self._popped + 1} of {self._frames}" if self._popped else "first frame"

@@ -141,7 +141,8 @@ class LightDevice(Strict):
     off: Value
     """The value at which there is no light. Set whenever no burst is going on."""
     settings: dict[str, Settings] = Field(default_factory=dict)
-    """Channel → further properties; a channel that has some can't be sequenced with others in hardware."""
+    """Channel → further properties; those that only other channels name are as they were found. A channel whose
+    further properties differ can't be sequenced with others in hardware."""
     brightness: BrightnessControl | None = None
     """What dims the light; without it every channel has to have brightness 1."""
     sequencing: Sequencing = "auto"
