@@ -157,6 +157,22 @@ def test_an_overflow_loses_the_rest_of_its_slot_and_ends_the_burst(opened):
     assert taker.keys == keys_of(plan)
 
 
+def test_a_frame_that_the_camera_may_have_written_over_is_lost(opened):
+    """A full core frees a frame's place before it is copied: a later frame's pixels under its number."""
+    plan = experiment(timepoints=6)
+    driver, core = opened(plan)
+    core.ahead = core.get_buffer_total_capacity()
+    driver.arm(slots_of(plan))
+    taker = Taker(driver, plan)
+    events = taker.rest()
+    assert taker.keys == keys_of(plan)
+    # While the camera runs the buffer is full after each pop; once it has made its last frame it is not.
+    arrived = [e.image_number for e in events if isinstance(e, Arrived)]
+    assert arrived == list(range(24 - core.ahead, 24))
+    assert {e.reason for e in events if isinstance(e, Lost)} == {MissingReason.DROPPED}
+    assert "overwritten" in " ".join(driver.messages())
+
+
 def test_an_overflow_in_a_part_of_a_slot_loses_the_parts_behind_it(opened):
     plan = experiment(timepoints=2, microscope={"led_holds": 2})
     driver, core = opened(plan, ScriptedCore(led_most=2))

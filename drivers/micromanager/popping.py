@@ -126,6 +126,13 @@ class BurstCamera:
                         raise
                     time.sleep(_SHORTEST_NAP_S)
                     continue
+                if self._may_be_overwritten():
+                    self._asker.tell(
+                        f"the core's buffer of {self._capacity} frames was full: a frame in it may have been "
+                        "overwritten while it was taken out, and is not kept; raise "
+                        "microscope.connection.buffer_mb, or lower the frame rate"
+                    )
+                    continue
                 return self._labelled(image, waiting)
         except CORE_ERRORS as error:
             # A burst that somebody ended may make any call fail: that is said, then.
@@ -135,6 +142,19 @@ class BurstCamera:
             f"'{self.label}' says that frames wait, and gives none",
             "restart Micro-Manager, then `--resume`",
         )
+
+    def _may_be_overwritten(self) -> bool:
+        """Whether the camera may have written a later frame over the pixels just popped.
+
+        The core frees a frame's place before the frame is copied out of it. Nobody else takes frames out, so
+        the buffer was at no moment of the copy fuller than it is afterwards.
+        """
+        core = self._core
+        full = self._capacity - 1
+        if core.get_remaining_image_count() < full:
+            return False
+        # After an overflow the camera stands still: it writes no more, and had no place to write to before.
+        return bool(core.is_sequence_running()) or core.get_remaining_image_count() > full
 
     def has_overflowed(self) -> bool:
         """Whether the core's buffer was too full for a frame."""
