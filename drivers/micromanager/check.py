@@ -20,46 +20,42 @@ _TYPE_NAMES = {CAMERA: "camera", STAGE: "stage", XY_STAGE: "XY stage"}
 _MOST_VALUES = 24
 
 
-def check_map(core: Core, microscope: MicroManagerMicroscope, *, partial: bool = False) -> None:
+def check_map(core: Core, microscope: MicroManagerMicroscope) -> None:
     """Refuse what the devices can't be or do. Asks only; sets nothing.
-
-    Parameters
-    ----------
-    partial
-        Only some devices are loaded: those that are not are passed over.
 
     Raises
     ------
     DriverError
         Naming the experiment's key, and what would be right there.
     """
-    for fault in map_faults(core, microscope, partial=partial):
+    for fault in map_faults(core, microscope):
         raise fault
 
 
-def map_faults(
-    core: Core, microscope: MicroManagerMicroscope, *, partial: bool = False
-) -> Iterator[DriverError]:
+def map_faults(core: Core, microscope: MicroManagerMicroscope) -> Iterator[DriverError]:
     """The first fault of each part (camera, light, lens, stage) that has one; as `check_map`."""
     light, lens, stage = microscope.light, microscope.lens, microscope.stage.device
-    parts: list[tuple[str | None, Callable[[], None]]] = [
-        (microscope.camera_device, lambda: _check_camera(core, microscope))
-    ]
+    checks: list[Callable[[], None]] = [lambda: _check_camera(core, microscope)]
     if light is not None:
-        parts.append((light.device, lambda: _check_light(core, light)))
-        if not partial:  # what only puts the light out must not be kept from it
-            parts.append((light.device, lambda: _check_adapter(core, light)))
+        checks.append(lambda: _check_light(core, light))
     if lens is not None:
-        parts.append((lens.device, lambda: _check_lens(core, lens)))
+        checks.append(lambda: _check_lens(core, lens))
     if stage is not None:
-        parts.append((stage, lambda: check_type(core, stage, XY_STAGE, "microscope.stage.device")))
-    loaded = set(core.get_loaded_devices())
-    for label, check in parts:
-        if not partial or label in loaded:
-            try:
-                check()
-            except DriverError as fault:
-                yield fault
+        checks.append(lambda: check_type(core, stage, XY_STAGE, "microscope.stage.device"))
+    for check in checks:
+        try:
+            check()
+        except DriverError as fault:
+            yield fault
+
+
+def check_off(core: Core, light: LightDevice) -> None:
+    """As `check_map`, of no more than what it takes to put the light out."""
+    key = "microscope.light"
+    check_property(core, light.device, light.property, f"{key}.property")
+    check_value(core, light.device, light.property, str(light.off), f"{key}.off")
+    if light.firmware is not None:
+        _check_settings(core, light.firmware.stop, f"{key}.firmware.stop")
 
 
 def devices_of_type(core: Core, kind: int) -> list[str]:
@@ -169,11 +165,10 @@ def _check_camera(core: Core, microscope: MicroManagerMicroscope) -> None:
 
 
 def _check_light(core: Core, light: LightDevice) -> None:
+    check_off(core, light)
     key = "microscope.light"
-    check_property(core, light.device, light.property, f"{key}.property")
     for channel, value in light.values.items():
         check_value(core, light.device, light.property, str(value), f"{key}.values.{channel}")
-    check_value(core, light.device, light.property, str(light.off), f"{key}.off")
     for channel, settings in light.settings.items():
         _check_settings(core, settings, f"{key}.settings.{channel}")
     if light.brightness is not None:
@@ -185,7 +180,7 @@ def _check_light(core: Core, light: LightDevice) -> None:
         if firmware.property is not None:
             check_property(core, light.device, firmware.property, f"{key}.firmware.property")
         _check_settings(core, firmware.start, f"{key}.firmware.start")
-        _check_settings(core, firmware.stop, f"{key}.firmware.stop")
+    _check_adapter(core, light)
 
 
 def _check_adapter(core: Core, light: LightDevice) -> None:

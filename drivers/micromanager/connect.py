@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from drivers.micromanager.adapters import adapter_folder
-from drivers.micromanager.check import allowed, check_map, not_a_camera
+from drivers.micromanager.check import allowed, check_map, check_off, not_a_camera
 from drivers.micromanager.core import CORE_ERRORS, Core, InProcessCore
 from drivers.micromanager.java_core import JavaCore
 from drivers.micromanager.refusals import (
@@ -46,7 +46,8 @@ def connect(microscope: MicroManagerMicroscope, *, only: Collection[str] | None 
     ----------
     only
         Labels of the devices that are needed; they are loaded with the hubs and ports that they need, no others,
-        and only they are set up and checked. All of them where None. A running Micro-Manager has its devices loaded.
+        and only they are set up; of the map, only how the light goes out is checked. All of them where None.
+        A running Micro-Manager has its devices loaded.
 
     Raises
     ------
@@ -56,7 +57,10 @@ def connect(microscope: MicroManagerMicroscope, *, only: Collection[str] | None 
     """
     core = load(microscope, only=only)
     with _let_go_on_failure(core, microscope):
-        check_map(core, microscope, partial=only is not None)
+        if only is None:
+            check_map(core, microscope)
+        elif microscope.light is not None:
+            check_off(core, microscope.light)
     return core
 
 
@@ -67,7 +71,8 @@ def load(microscope: MicroManagerMicroscope, *, only: Collection[str] | None = N
         _load(core, microscope, only)
         core.set_timeout_ms(round(microscope.patience.device_s * 1000))
         core.set_auto_shutter(False)
-        if not isinstance(core, JavaCore):
+        # Gigabytes take seconds: who only puts the light out has no use for them.
+        if not isinstance(core, JavaCore) and only is None:
             _set_buffer(core, microscope.connection.buffer_mb)
         _set_up_all(core, microscope, partial=only is not None)
     return core

@@ -22,7 +22,7 @@ from drivers.micromanager.core import Core
 from drivers.micromanager.instrument import Instrument, fit
 from drivers.micromanager.popping import Popped
 from drivers.micromanager.programme import Segment
-from drivers.micromanager.safe import Dark, needed_to_be_safe
+from drivers.micromanager.safe import Dark, needed_to_be_dark, needed_to_be_safe
 from pipeline.errors import DriverError
 from pipeline.experiment import Experiment
 from pipeline.experiment.micromanager import MicroManagerMicroscope
@@ -155,16 +155,24 @@ class MicroManagerDriver(Driver):
     def make_safe(self) -> None:
         """Connect to light and lens only, put the light out and the lens to its safe place."""
         self.close()
-        core = connect(self._microscope, only=needed_to_be_safe(self._microscope))
+        microscope, trouble = self._microscope, None
         try:
-            asker = Asker(core, self._microscope.patience, lambda: None, self._messages.append)
-            self._dark.fall(
-                Instrument.light_of(asker, self._microscope, {}),
-                Instrument.lens_of(asker, self._microscope),
-                None,
-            )
+            core = connect(microscope, only=needed_to_be_safe(microscope))
+        except DriverError as error:
+            if microscope.light is None or microscope.lens is None:
+                raise
+            # A lens that does not come up must not keep the light on.
+            trouble = error
+            core = connect(microscope, only=needed_to_be_dark(microscope.light, microscope))
+        try:
+            asker = Asker(core, microscope.patience, lambda: None, self._messages.append)
+            light = Instrument.light_of(asker, microscope, {})
+            lens = None if trouble else Instrument.lens_of(asker, microscope)
+            self._dark.fall(light, lens, None)
         finally:
-            disconnect(core, self._microscope)
+            disconnect(core, microscope)
+        if trouble is not None:
+            raise trouble
 
     def close(self) -> None:
         """Everything off, devices let go. A light that can't be put out is logged: nobody is left to catch it."""

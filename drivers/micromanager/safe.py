@@ -11,7 +11,7 @@ from drivers.micromanager.light import Light
 from drivers.micromanager.popping import BurstCamera
 from drivers.micromanager.setting import split_setting
 from pipeline.errors import DriverError
-from pipeline.experiment.micromanager import MicroManagerMicroscope
+from pipeline.experiment.micromanager import LightDevice, MicroManagerMicroscope
 
 # A device that has not answered by then won't in time.
 _DEADLINE_S = 0.8
@@ -101,10 +101,11 @@ def needed_to_be_safe(microscope: MicroManagerMicroscope) -> set[str] | None:
     light, lens = microscope.light, microscope.lens
     if light is None:
         return None
-    labels = {light.device}
-    if light.firmware is not None:
-        known = {device.label for device in microscope.devices}
-        labels |= {split_setting(key, known)[0] for key in light.firmware.stop}
-    if lens is not None:
-        labels.add(lens.device)
-    return labels
+    return needed_to_be_dark(light, microscope) | (set() if lens is None else {lens.device})
+
+
+def needed_to_be_dark(light: LightDevice, microscope: MicroManagerMicroscope) -> set[str]:
+    """Labels of the devices without which the light can't be put out."""
+    known = {device.label for device in microscope.devices}
+    stop = {} if light.firmware is None else light.firmware.stop
+    return {light.device} | {split_setting(key, known)[0] for key in stop}
