@@ -46,9 +46,9 @@ def make_dark(run: Path, driver: Driver, patience_s: float = _PATIENCE_S) -> boo
         if not mark.is_set():
             return False  # somebody else was faster
         driver.make_safe()
+        log.info("light off after the acquire stage died")
         _count(RunFolder(run))
         mark.clear()
-    log.info("light off after the acquire stage died")
     return True
 
 
