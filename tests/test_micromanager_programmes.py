@@ -22,8 +22,10 @@ from micromanager_devices import (
 
 import pipeline
 from drivers.driver import Arrived, Lost
+from drivers.micromanager.light import PropertyLight
 from drivers.micromanager.reach import Reach, endless_period, shortest_period
 from drivers.registry import open_driver
+from pipeline.errors import DriverError
 from pipeline.experiment import parse_experiment
 from pipeline.frames import MissingReason
 
@@ -95,13 +97,50 @@ def test_micromanager_make_safe_is_quick_and_needs_little():
     microscope = seq_microscope()
     # A camera that is not there must not keep the light on.
     microscope["devices"] = [
-        {**d, "name": "TCamera-9"} if d["label"] == "Cam" else d for d in microscope["devices"]
+        {**d, "library": "Gone"} if d["label"] == "Cam" else d for d in microscope["devices"]
     ]
     driver = open_driver(seq_experiment(microscope))
     driver.make_safe()
     began = time.perf_counter()
     driver.make_safe()
     assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"light": {"settings": {"c0": {"XY.Name": "TXYStage-0"}}}},
+        {"light": {"brightness": {"device": "Lamp", "property": "Level", "full": 1}}},
+        {"light": {"values": {f"c{i}": 90 + i for i in range(4)}}},
+        {"setup": {"XY.Speed": 3, "LED.Colour": "red"}},
+        {"stage": {"device": "XYZ"}},
+        {"lens": {"device": "XY"}},
+        {"lens": {"device": "Lense"}},
+    ],
+    ids=["settings", "brightness", "values", "setup", "stage", "no lens", "missing lens"],
+)
+def test_micromanager_what_only_lighting_needs_does_not_keep_the_light_on(wrong, monkeypatch):
+    """Each is wrong of a device that is not needed to put the light out, or is not there."""
+    put_out = []
+    real = PropertyLight.off
+    monkeypatch.setattr(PropertyLight, "off", lambda light: (real(light), put_out.append(1))[0])
+    driver = open_driver(seq_experiment(seq_microscope(**wrong)))
+    if "lens" in wrong:
+        with pytest.raises(DriverError):
+            driver.make_safe()
+    else:
+        driver.make_safe()
+    assert put_out == [1]
+
+
+def test_micromanager_a_lens_that_is_not_there_does_not_keep_the_light_on():
+    microscope = seq_microscope()
+    devices = microscope["devices"]
+    microscope["devices"] = [
+        {**d, "library": "Gone"} if d["label"] == "Lens" else d for d in devices
+    ]
+    with pytest.raises(DriverError, match="no device adapter Gone"):
+        open_driver(seq_experiment(microscope)).make_safe()
 
 
 @pytest.mark.parametrize("values", ["AAAA", "ABAB", "ABABA", "AABAAB", "ABC", "AABBA", "A"])
