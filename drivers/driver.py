@@ -10,6 +10,11 @@ Frames are keyed by what the hardware says, never by counting arrivals: the
 driver learns the key of the frame it is about to hand over, asks the caller
 for that frame's buffer and writes the pixels there, in place. A gap is
 reported as `Lost`, never hidden; frames arrive in the order of exposure.
+
+The caller puts the light out. A burst that ends, by itself, after `stop_burst` or by an overflow, leaves it as
+it is: only the caller knows how soon the next one comes (`safety.dark_after_s`). It calls `light_off` where it
+is to be dark, also after every error, and `close` at last, which puts the light out whatever went before. A
+driver may do so earlier, when it opens devices or when one of them fails; nobody relies on that.
 """
 
 from __future__ import annotations
@@ -89,20 +94,18 @@ class Driver(ABC):
 
     @abstractmethod
     def open(self) -> CameraInfo:
-        """Connect; no light, nothing moves. Raises `DriverError`."""
+        """Connect: nothing lights up, nothing moves. Raises `DriverError`."""
 
     @abstractmethod
     def arm(self, slots: Sequence[SlotKey]) -> None:
         """Prepare one burst over `slots`, in this order; light and camera start with it.
-
-        The light stays on when the burst is over: `light_off` is for who knows when the next one comes.
 
         Raises `DriverError` when a device refuses.
         """
 
     @abstractmethod
     def next_frame(self, destination: Destination) -> Arrived | Lost | None:
-        """Wait for the next frame of the burst; None when the burst is over.
+        """Wait for the next frame of the burst; None when the burst is over, with the light as it is.
 
         After a `Lost` that ends the burst early (overflow) the next call returns None, and the caller arms
         again at the next slot.
