@@ -126,6 +126,7 @@ class Foretold:
             away = self._opened_again(self.faults.away_for(slot, n))
             if self._now - began > self.plan.interval_s:
                 self._store(slot, at, MissingReason.DISCONNECTED)
+                self.exposures[slot.position] += 1  # the one that was waited for may have been lit
                 for other in slots[1:]:
                     self.fate[other] = MissingReason.DISCONNECTED
                 return away

@@ -352,32 +352,47 @@ class Acquisition:
         self._assembler.close(reason)
         if slot in self._assembler.remaining:
             self._assembler.leave_out([slot], reason)
+        self._say_exposing(False)
 
     def _leave_behind(self) -> None:
         """All expected slots are published with the frames that came: their time passed while devices were away."""
+        if self._exposing and self._assembler.to_expose:
+            self._spend_unstored(self._waited_for(self._records_so_far()), "devices went away")
         self._assembler.close(MissingReason.DISCONNECTED)
         self._assembler.leave_out(self._assembler.remaining, MissingReason.DISCONNECTED)
+        self._say_exposing(False)
 
     def _discard(self, why: str) -> None:
         """Drop the slot being exposed: it will be taken again. Its light is remembered."""
-        slots = self._assembler.to_expose
-        if slots and self._exposing:
-            records = self._assembler.open_records
-            if records is None:
-                records = empty_records(self._plan.frames_per_slot)
-            lit = exposed(records)
-            # The one that was waited for is taken for exposed, too.
-            for key in self._plan.frame_keys(slots[0]):
-                if records["status"][self._plan.index(key)] == FrameStatus.PENDING:
-                    lit[self._plan.index(key)] = True
-                    break
-            light_s = self._dose.spend(slots[0], lit)
-            if light_s:
-                self._unstored.add([slots[0]], light_s, why)
+        if self._exposing and self._assembler.to_expose:
+            records = self._records_so_far()
+            self._spend_unstored(exposed(records) | self._waited_for(records), why)
             arrived = int((records["status"] == FrameStatus.WRITTEN).sum())
             self._counters.add("frames_reacquired", arrived)
         self._say_exposing(False)
         self._assembler.discard()
+
+    def _records_so_far(self) -> NDArray[np.void]:
+        """``[K]`` of the slot being exposed."""
+        records = self._assembler.open_records
+        return empty_records(self._plan.frames_per_slot) if records is None else records
+
+    def _waited_for(self, records: NDArray[np.void]) -> NDArray[np.bool_]:
+        """``[K]``, true for the frame that would have come next: it is taken for exposed."""
+        waited = np.zeros(len(records), bool)
+        for key in self._plan.frame_keys(self._assembler.to_expose[0]):
+            k = self._plan.index(key)
+            if records["status"][k] == FrameStatus.PENDING:
+                waited[k] = True
+                break
+        return waited
+
+    def _spend_unstored(self, lit: NDArray[np.bool_], why: str) -> None:
+        """Remember the light of frames ``[K]`` of the slot being exposed that no ledger will know of."""
+        slot = self._assembler.to_expose[0]
+        light_s = self._dose.spend(slot, lit)
+        if light_s:
+            self._unstored.add([slot], light_s, why)
 
     def _spare_the_exhausted(self) -> None:
         """Leave out the slots of positions that may have no more light."""
