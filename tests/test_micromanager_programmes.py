@@ -143,6 +143,21 @@ def test_micromanager_a_lens_that_is_not_there_does_not_keep_the_light_on():
         open_driver(seq_experiment(microscope)).make_safe()
 
 
+@pytest.mark.parametrize(
+    ("camera", "exposure_ms", "refusal"),
+    [
+        ({"shape_px": [64, 64]}, 1.0, "shape_px"),
+        ({"bit_depth": 12}, 1.0, "expects .* of 12 bits"),
+        ({}, 0.01, "'Cam' makes 0.1 to 1000 ms"),
+        ({}, 2000.0, "'Cam' makes 0.1 to 1000 ms"),
+    ],
+)
+def test_micromanager_a_dry_run_refuses_what_the_camera_does_not_give(camera, exposure_ms, refusal):
+    experiment = seq_experiment(seq_microscope(camera=camera), exposures_ms=[exposure_ms] * 4)
+    with pytest.raises(DriverError, match=refusal):
+        open_driver(experiment).bursts(list(experiment.plan().slot_keys()))
+
+
 @pytest.mark.parametrize("values", ["AAAA", "ABAB", "ABABA", "AABAAB", "ABC", "AABBA", "A"])
 def test_micromanager_periods(values):
     period = shortest_period(values)

@@ -14,6 +14,7 @@ from pipeline.experiment.micromanager import Patience
 
 # Before a call is made again; doubled each time. A serial line that stumbled is itself again within this.
 _BACK_OFF_S = 0.02
+TRY_IT = "`livephase devices` lists what it takes; try it in Micro-Manager itself"
 # How often a device that is busy is looked at.
 _LOOK_S = 0.001
 
@@ -92,9 +93,7 @@ class Asker:
             return DeviceDisconnectedError(
                 f"{cause}: it seems to be gone", "check its power and cable, then `--resume`"
             )
-        return DriverError(
-            cause, "`livephase devices` lists what it takes; try it in Micro-Manager itself"
-        )
+        return DriverError(cause, TRY_IT)
 
     def wait(self, device: str, settle_ms: float) -> None:
         """Wait until a device is no longer busy, and then for it to settle.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from drivers.micromanager.core import CAMERA, CORE_ERRORS, SHUTTER, STAGE, XY_STAGE, Core
+from drivers.micromanager.core import CAMERA, CORE_ERRORS, SHUTTER, STAGE, STATE, XY_STAGE, Core
 from drivers.micromanager.setting import split_setting
 from pipeline.errors import DriverError
 from pipeline.experiment.micromanager import (
@@ -122,6 +122,9 @@ def allowed_values(core: Core, label: str, name: str) -> list[str]:
     if not values and name == "State" and core.has_property(label, "Label"):
         # A state device lists the names of its states, not their numbers.
         values = [str(i) for i in range(len(core.get_allowed_property_values(label, "Label")))]
+    if not values and name == "Label" and core.get_device_type(label) == STATE:
+        # Nor their names, as long as nobody gave them any.
+        values = list(core.get_state_labels(label))
     return values
 
 

@@ -20,6 +20,7 @@ from drivers.micromanager.core import CORE_ERRORS, Core, InProcessCore
 from drivers.micromanager.java_core import JavaCore
 from drivers.micromanager.refusals import (
     configuration_refused,
+    configured_devices,
     device_refused,
     library_refused,
     said,
@@ -233,14 +234,21 @@ def _load_configuration(
     folder: Path | None,
     only: Collection[str] | None,
 ) -> None:
+    if not configured_devices(file):
+        raise DriverError(
+            f"microscope.config_file: {file.name} loads no device",
+            "give a configuration that Micro-Manager's hardware wizard has saved",
+        )
     try:
         if only is None:
             core.load_system_configuration(str(file))
             return
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # Micro-Manager writes it in the machine's own encoding: what is not UTF-8 is handed on as it is.
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         with tempfile.TemporaryDirectory(prefix="livephase-") as scratch:
             part = Path(scratch) / file.name
-            part.write_text("\n".join(_only_lines(microscope, lines, only)), encoding="utf-8")
+            text = "\n".join(_only_lines(microscope, lines, only))
+            part.write_text(text, encoding="utf-8", errors="surrogateescape")
             core.load_system_configuration(str(part))
     except CORE_ERRORS as error:
         raise configuration_refused(file, folder, error) from error

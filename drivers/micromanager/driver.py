@@ -195,7 +195,9 @@ class MicroManagerDriver(Driver):
         if not was_open:
             self.open()
         try:
-            return self._opened().programme.describe(slots)
+            instrument = self._opened()
+            instrument.check_frames()
+            return instrument.programme.describe(slots)
         finally:
             if not was_open:
                 self.close()

@@ -66,6 +66,7 @@ class Instrument:
             burst_frames=microscope.burst_frames,
         )
         self._refuse_what_must_be_hardware()
+        self._refuse_exposures_beyond_the_cameras()
         self.programme = Programme(plan, _states(microscope, plan), self._reaches)
         _check_built_in(microscope.light, plan, self.programme)
         # The core takes its buffer's memory when it is first used: a gigabyte later, the light would be on.
@@ -137,11 +138,14 @@ class Instrument:
     def check_frames(self) -> None:
         """Refuse a camera whose frames don't fit the plan's."""
         plan, info = self._plan, self.info
-        if info.frame_shape != plan.frame_shape or self._bytes != plan.dtype.itemsize:
+        is_ = info.frame_shape, info.bit_depth, self._bytes
+        asked = plan.frame_shape, plan.bit_depth, plan.dtype.itemsize
+        if is_ != asked:
             raise DriverError(
-                f"the camera {info.name} gives {info.frame_shape} pixels of {self._bytes} bytes, the experiment "
-                f"expects {plan.frame_shape} of {plan.dtype.itemsize}",
-                "set microscope.camera.shape_px and bit_depth to what the camera gives",
+                "the camera {} gives {} pixels of {} bits in {} bytes, the experiment expects {} of {} bits in "
+                "{} bytes".format(info.name, *is_, *asked),
+                "set microscope.camera.shape_px and bit_depth to what the camera gives, or the camera in "
+                "microscope.setup",
             )
 
     def forget(self) -> None:
@@ -218,6 +222,21 @@ class Instrument:
                 "without the light that it says it has"
             )
         return False
+
+    def _refuse_exposures_beyond_the_cameras(self) -> None:
+        """Some cameras take any exposure, and make the nearest that they can."""
+        core, label, name = self._asker.core, self.camera.label, "Exposure"
+        if not (core.has_property(label, name) and core.has_property_limits(label, name)):
+            return
+        low = core.get_property_lower_limit(label, name)
+        high = core.get_property_upper_limit(label, name)
+        for channel in self._plan.channels:
+            if not low <= channel.exposure_ms <= high:
+                raise DriverError(
+                    f"channel '{channel.name}' has an exposure_ms of {channel.exposure_ms:g}, '{label}' makes "
+                    f"{low:g} to {high:g} ms",
+                    "set an exposure within that, and brightness or gain to match",
+                )
 
     def _refuse_what_must_be_hardware(self) -> None:
         light, lens = self._microscope.light, self._microscope.lens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from drivers.micromanager.asking import Asker
+from drivers.micromanager.asking import TRY_IT, Asker
 from drivers.micromanager.core import CORE_ERRORS
 from drivers.micromanager.firmware import FirmwareSteps, firmware_reach
 from drivers.micromanager.programme import LightValue, Part
@@ -154,7 +154,7 @@ class PropertyLight:
         except DriverError as error:
             causes.append(error.cause)
         if causes:
-            raise DriverError("; ".join(causes))
+            raise DriverError("; ".join(causes), TRY_IT)
 
     def is_as_set(self) -> bool | None:
         """Whether the property reads as it was set, for a burst in one light."""

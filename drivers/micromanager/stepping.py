@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drivers.micromanager.asking import Asker
+from drivers.micromanager.asking import TRY_IT, Asker
 from drivers.micromanager.core import CORE_ERRORS
 from drivers.micromanager.reach import endless_period, is_constant, shortest_period
 from drivers.micromanager.refusals import said
@@ -130,7 +130,7 @@ class Stepper:
         except DriverError as error:
             causes.append(error.cause)
         if causes:
-            raise DriverError("; ".join(causes))
+            raise DriverError("; ".join(causes), TRY_IT)
 
     def _ask(self, what: str, call: Any, *arguments: Any) -> None:
         self._asker.ask(self._device.label, what, call, *arguments)

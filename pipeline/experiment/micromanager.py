@@ -73,7 +73,15 @@ class RunningCore(Strict):
     buffer_mb: PositiveInt = 1024
 
 
-Connection = Annotated[InProcessCore | RunningCore, Field(discriminator="kind")]
+def _in_process_unless_said(value: object) -> object:
+    return {"kind": "in_process", **value} if isinstance(value, dict) else value
+
+
+Connection = Annotated[
+    InProcessCore | RunningCore,
+    Field(discriminator="kind"),
+    BeforeValidator(_in_process_unless_said),
+]
 
 Sequencing = Literal["auto", "hardware", "firmware", "software"]
 
