@@ -10,8 +10,9 @@ import sys
 
 import psutil
 
-# Steps of POSIX niceness; Windows has one class below normal.
-_NICENESS = {"record": 5, "reconstruct": 10}
+# Steps of POSIX niceness; Windows has one class below normal. Few: beside another program's work at normal priority
+# phase still has to come while the cells move.
+_NICENESS = {"record": 2, "reconstruct": 4}
 
 
 def come_after_the_camera(stage: str) -> None:
