@@ -13,7 +13,7 @@ from pipeline.control import ACQUIRE, Command, Control
 from pipeline.experiment import Experiment
 from pipeline.frames import FRAME_RECORD
 from pipeline.ring import Ring
-from pipeline.stages.acquire import Acquisition
+from pipeline.stages.acquisition import Acquisition
 from pipeline.stages.dose import DoseMeter, UnstoredLight
 from pipeline.stages.light import LightGuard
 from pipeline.stages.light_mark import LightMark

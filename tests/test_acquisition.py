@@ -8,7 +8,7 @@ from acquisition import Acquired
 from conftest import merged
 from lamp_log import LampLog, assert_dark_between_timepoints
 
-import pipeline.stages.acquire
+import pipeline.stages.acquisition
 from drivers.simulator.lamp import Lamp
 from pipeline.frames import FrameStatus
 
@@ -71,7 +71,7 @@ def test_a_session_begins_by_putting_out_what_others_left_on(tmp_path, experimen
 
 
 def test_storage_that_hangs_does_not_keep_the_light_on(tmp_path, experiment, lamp, monkeypatch):
-    monkeypatch.setattr(pipeline.stages.acquire, "_FULL_RING_S", 0.2)
+    monkeypatch.setattr(pipeline.stages.acquisition, "_FULL_RING_S", 0.2)
     with Acquired(experiment(), tmp_path / "run", slots=3) as run:
         dark_s = []
 

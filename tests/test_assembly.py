@@ -48,7 +48,9 @@ class MemorySlot:
 
 def assembler():
     published = []
-    assembly = SlotAssembler(PLAN, lambda key: MemorySlot(key, published), lambda key, records: None)
+    assembly = SlotAssembler(
+        PLAN, lambda key: MemorySlot(key, published), lambda key, records: None
+    )
     assembly.expect(PLAN.slot_keys())
     return assembly, published
 

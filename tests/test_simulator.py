@@ -362,7 +362,11 @@ def test_frame_numbers_follow_the_order_of_exposure(slot_order, frame_order):
 
 
 FULL = {
-    "sequence": {"timepoints": 3, "foci_um": [0.0, 8.0], "positions": [{}, {"x_um": 50, "y_um": 0.0}]},
+    "sequence": {
+        "timepoints": 3,
+        "foci_um": [0.0, 8.0],
+        "positions": [{}, {"x_um": 50, "y_um": 0.0}],
+    },
     "illumination": LEDS,
     "imperfections": {"light_mixing": 0.1, "bad_pixel_share": 0.01, "vignetting": 0.2},
     "faults": {"drop_share": 0.2},

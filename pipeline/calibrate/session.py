@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from math import isclose
 from pathlib import Path
 
-import pipeline
 from drivers.taking import Microscope
 from pipeline.calibrate.history import CalibrationFolder
 from pipeline.calibrate.nominal_light import brightfield_channels, lit_channels
@@ -251,7 +251,7 @@ class _Session:
         now = time.time()
         entry = {
             "time_utc": round(now, 3),
-            "livephase": pipeline.__version__,
+            "livephase": version("livephase"),
             "experiment": self._asked_for.name,
             "camera": self._microscope.camera.name,
             "conditions": conditions(self._experiment()),

@@ -6,12 +6,12 @@ import json
 import math
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import pipeline
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Condenser, Experiment
 from pipeline.methods.dl_srqpi.fit import true_optics
@@ -104,7 +104,7 @@ def train_dl_srqpi(
             noise=settings.noise,
             minutes=round(event.seconds / 60, 2),
             validation={k: round(v, 5) for k, v in (event.validation or {}).items()},
-            livephase=pipeline.__version__,
+            livephase=version("livephase"),
             torch=torch.__version__,
         )
         save_weights(
