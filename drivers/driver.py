@@ -81,6 +81,9 @@ class Lost:
 class Driver(ABC):
     """One microscope: camera, light and focus together."""
 
+    can_come_back = True
+    """Whether what failed may work when it is opened again. A recording stays as it is."""
+
     def preflight(self) -> None:  # noqa: B027 - a driver with nothing to look at needs none
         """Refuse what can be seen to be wrong without touching the hardware. Raises `LivephaseError`."""
 

@@ -50,6 +50,8 @@ class ReplayDriver(Driver):
         If the experiment's microscope is no replay.
     """
 
+    can_come_back = False
+
     def __init__(self, experiment: Experiment) -> None:
         microscope = experiment.microscope
         if not isinstance(microscope, ReplayMicroscope):

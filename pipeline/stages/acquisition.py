@@ -232,7 +232,7 @@ class Acquisition:
             return self._try_again(error, began)
         # Devices that never worked in this session are not away but wrong, and somebody is there to hear of it.
         went_away = isinstance(error, DeviceDisconnectedError) or self._worked
-        if isinstance(error, AccountError) or not went_away:
+        if isinstance(error, AccountError) or not (went_away and self._driver.can_come_back):
             self._discard("failed")
             raise error
         return self._reconnect(error, began)

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
     """SIGTERM and SIGHUP (Ctrl+Break on Windows) raise `KeyboardInterrupt` within the context.
 
-    Their default would end the process where it stands, with the light on. Python delivers signals to
-    the main thread only: elsewhere nothing changes.
+    Their default would end the process where it stands, with the light on. SIGINT does too, though a shell that
+    started the command in the background has told it to ignore that. Python delivers signals to the
+    main thread only: elsewhere nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    names = ("SIGTERM", "SIGHUP", "SIGBREAK")
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     caught = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = {number: signal.signal(number, signal.default_int_handler) for number in caught}
     try:
