@@ -137,6 +137,8 @@ def _pop(experiment: Experiment, frames: int, answer: SimpleQueue[float]) -> Non
     assert isinstance(microscope, MicroManagerMicroscope)
     core = connect(microscope)
     core.set_exposure(_EXPOSURE_MS)
+    # As the driver does it: the core takes a gigabyte when its buffer is first used, which is no popping.
+    core.initialize_circular_buffer()
     began = time.perf_counter()
     core.start_sequence_acquisition(frames, 0.0, True)
     popped = 0

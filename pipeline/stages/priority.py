@@ -10,9 +10,9 @@ import sys
 
 import psutil
 
-# Steps of POSIX niceness; Windows has one class below normal. Few: beside another program's work at normal priority
-# phase still has to come while the cells move.
-_NICENESS = {"record": 2, "reconstruct": 4}
+# Steps of POSIX niceness; Windows has one class below normal. Enough that DemoCamera at
+# 2048² keeps 0.9 of its rate on two cores (`livephase bench camera`); not so many that another program's work stops it.
+_NICENESS = {"record": 6, "reconstruct": 6}
 
 
 def come_after_the_camera(stage: str) -> None:
