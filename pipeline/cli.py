@@ -417,7 +417,7 @@ def evaluate(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="stream or ring.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="camera, ring or stream.")],
     folder: Annotated[
         Path | None,
         typer.Option(

@@ -12,7 +12,7 @@ from drivers.taking import Microscope
 from pipeline.calibrate.averaging import average
 from pipeline.calibrate.field_structure import block_medians, check_empty, check_same_field
 from pipeline.calibrate.nominal_light import (
-    brightfield_channels,
+    lacks_background,
     lit_channels,
     nominal_light,
 )
@@ -200,9 +200,7 @@ class Flat:
 
     def needed(self, experiment: Experiment) -> str | None:
         """For any channel that has light without a specimen."""
-        if brightfield_channels(experiment, Calibration()):
-            return None
-        return "no channel has light without a specimen"
+        return lacks_background(experiment)
 
     def measure(
         self, microscope: Microscope, experiment: Experiment, known: Calibration

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from drivers.taking import Microscope
 from pipeline.calibrate.exposure import Limits, Meter
-from pipeline.calibrate.nominal_light import brightest_channel, brightfield_channels
+from pipeline.calibrate.nominal_light import brightest_channel, lacks_background
 from pipeline.calibrate.photon_transfer import Exposed
 from pipeline.calibrate.shots import dark_shots, light_of, middle, shots
 from pipeline.calibrate.step import CalibrationRefusedError, Finding, Subject
@@ -252,9 +252,7 @@ class Linearity:
 
     def needed(self, experiment: Experiment) -> str | None:
         """Where a channel has light without a specimen."""
-        if brightfield_channels(experiment, Calibration()):
-            return None
-        return "no channel has light without a specimen"
+        return lacks_background(experiment)
 
     def measure(
         self, microscope: Microscope, experiment: Experiment, known: Calibration

@@ -76,3 +76,10 @@ def brightest_channel(experiment: Experiment, known: Calibration) -> str:
             "add a brightfield channel to the experiment for the calibration",
         )
     return best
+
+
+def lacks_background(experiment: Experiment) -> str | None:
+    """Why what is measured on an empty field can't be; None where a channel has light without a specimen."""
+    if brightfield_channels(experiment, Calibration()):
+        return None
+    return "no channel has light without a specimen"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from drivers.taking import Microscope
 from pipeline.calibrate.averaging import robust_spread
 from pipeline.calibrate.exposure import Limits, Meter
-from pipeline.calibrate.nominal_light import brightest_channel, brightfield_channels
+from pipeline.calibrate.nominal_light import brightest_channel, lacks_background
 from pipeline.calibrate.read_noise import HIDDEN, read_noise_counts
 from pipeline.calibrate.shots import Frames, dark_shots, light_of, middle, shots
 from pipeline.calibrate.step import CalibrationRefusedError, Finding, Subject
@@ -320,9 +320,7 @@ class PhotonTransfer:
 
     def needed(self, experiment: Experiment) -> str | None:
         """Where a channel has light without a specimen."""
-        if brightfield_channels(experiment, Calibration()):
-            return None
-        return "no channel has light without a specimen"
+        return lacks_background(experiment)
 
     def measure(
         self, microscope: Microscope, experiment: Experiment, known: Calibration
