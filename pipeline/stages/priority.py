@@ -12,7 +12,7 @@ import psutil
 
 # Steps of POSIX niceness; Windows has one class below normal. Enough that DemoCamera at
 # 2048² keeps 0.9 of its rate on two cores (`livephase bench camera`); not so many that another program's work stops it.
-_NICENESS = {"record": 6, "reconstruct": 6}
+_NICENESS = {"record": 9, "reconstruct": 10}
 
 
 def come_after_the_camera(stage: str) -> None:
