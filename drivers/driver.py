@@ -146,7 +146,7 @@ class Driver(ABC):
     def close(self) -> None:
         """Stop everything, light off, let the devices go. Safe to call again."""
 
-    def bursts(self, slots: Sequence[SlotKey]) -> list[str]:  # noqa: ARG002
+    def bursts(self, slots: Sequence[SlotKey]) -> list[str]:  # noqa: ARG002 - a driver with nothing to sequence tells nothing
         """How the devices will be sequenced over `slots` and why, a line each, for `--dry-run`.
 
         May connect to the devices to ask them; lights and moves nothing.

@@ -6,10 +6,12 @@ import copy
 import os
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from lamp_log import LampLog
 
 from pipeline.experiment import Experiment, parse_experiment
 
@@ -42,6 +44,12 @@ def make_experiment() -> Callable[..., Experiment]:
         return parse_experiment(merged(_DEMO, changes))
 
     return make
+
+
+@pytest.fixture
+def lamp(tmp_path: Path) -> LampLog:
+    """What the simulated lamp writes down."""
+    return LampLog(tmp_path / "lamp.jsonl")
 
 
 def _may_skip_in_ci(reason: str) -> bool:

@@ -51,3 +51,14 @@ def assert_dark_between_timepoints(times, lamp, most, without=frozenset()):
         assert len(lit_for) <= most
         shown |= set(lit_for.tolist())
     assert shown == set(range(len(times))) - without
+
+
+def under_the_lamp(lamp, *, paced=True, **camera):
+    """A microscope of tiny frames of nothing, quick to compute, whose lamp writes into this log."""
+    return {
+        "camera": {"shape_px": [16, 16], "binning": 1, **camera},
+        "specimen": {"kind": "target", "shape": "blank"},
+        "oversampling": 1,
+        "paced": paced,
+        "lamp_file": str(lamp.path),
+    }

@@ -6,16 +6,11 @@ import time
 import pytest
 from acquisition import Acquired
 from conftest import merged
-from lamp_log import LampLog, assert_dark_between_timepoints
+from lamp_log import assert_dark_between_timepoints, under_the_lamp
 
 import pipeline.stages.acquisition
 from drivers.simulator.lamp import Lamp
 from pipeline.frames import FrameStatus
-
-
-@pytest.fixture
-def lamp(tmp_path):
-    return LampLog(tmp_path / "lamp.jsonl")
 
 
 @pytest.fixture
@@ -24,12 +19,7 @@ def experiment(make_experiment, lamp):
 
     def make(**changes):
         base = {
-            "microscope": {
-                "camera": {"shape_px": [16, 16], "binning": 1, "frame_rate_hz": 200},
-                "specimen": {"kind": "target", "shape": "blank"},
-                "oversampling": 1,
-                "lamp_file": str(lamp.path),
-            },
+            "microscope": under_the_lamp(lamp, frame_rate_hz=200),
             "illumination": {"channels": {"green": {"exposure_ms": 5.0}}},
             "sequence": {"timepoints": 8, "foci_um": [-3.0, 3.0], "channels": ["green"]},
             "reconstruction": {"method": "none"},

@@ -6,7 +6,8 @@ import numpy as np
 import psutil
 import pytest
 from acquisition import Acquired
-from lamp_log import LampLog
+from conftest import merged
+from lamp_log import under_the_lamp
 from live_runs import LiveRun, livephase, report, write_experiment
 
 from pipeline.cli import main
@@ -30,23 +31,10 @@ SLOT_S = 3 * 0.020 * 0.5 + 3 * 0.005
 
 
 @pytest.fixture
-def lamp(tmp_path):
-    return LampLog(tmp_path / "lamp.jsonl")
-
-
-@pytest.fixture
 def two_places(make_experiment, lamp):
     def make(**changes):
-        from conftest import merged
-
         base = {
-            "microscope": {
-                "camera": {"shape_px": [16, 16], "binning": 1},
-                "specimen": {"kind": "target", "shape": "blank"},
-                "oversampling": 1,
-                "paced": False,
-                "lamp_file": str(lamp.path),
-            },
+            "microscope": under_the_lamp(lamp, paced=False),
             "illumination": {
                 "channels": {
                     "green": {"exposure_ms": 20.0, "brightness": 0.5},

@@ -14,7 +14,8 @@ import time
 import numpy as np
 import psutil
 import pytest
-from lamp_log import LampLog
+from conftest import merged
+from lamp_log import under_the_lamp
 from live_runs import LiveRun, ask, livephase, write_experiment
 
 import pipeline
@@ -41,24 +42,12 @@ ENDS_A_SESSION = (
 
 
 @pytest.fixture
-def lamp(tmp_path):
-    return LampLog(tmp_path / "lamp.jsonl")
-
-
-@pytest.fixture
 def experiment_file(tmp_path, make_experiment, lamp):
     """Tiny frames at 200 a second, in one burst: the light is on all the time."""
 
     def make(name="e.yaml", **changes):
-        from conftest import merged
-
         base = {
-            "microscope": {
-                "camera": {"shape_px": [16, 16], "binning": 1, "frame_rate_hz": 200},
-                "specimen": {"kind": "target", "shape": "blank"},
-                "oversampling": 1,
-                "lamp_file": str(lamp.path),
-            },
+            "microscope": under_the_lamp(lamp, frame_rate_hz=200),
             "illumination": {"channels": {"green": {"exposure_ms": 5.0}}},
             "sequence": {"timepoints": 40000, "foci_um": [0.0], "channels": ["green"]},
             "reconstruction": {"method": "none"},

@@ -9,7 +9,8 @@ from itertools import accumulate
 import numpy as np
 import pytest
 from acquisition import Acquired
-from lamp_log import LampLog, assert_dark_between_timepoints
+from conftest import merged
+from lamp_log import assert_dark_between_timepoints, under_the_lamp
 from live_runs import LiveRun, ask, livephase, report, write_experiment
 
 from drivers.simulator.faults import FaultPlan
@@ -25,25 +26,12 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def lamp(tmp_path):
-    return LampLog(tmp_path / "lamp.jsonl")
-
-
-@pytest.fixture
 def timelapse(make_experiment, lamp):
     """Two places, two foci, every ten seconds, computed as fast as it can be."""
 
     def make(**changes):
-        from conftest import merged
-
         base = {
-            "microscope": {
-                "camera": {"shape_px": [16, 16], "binning": 1},
-                "specimen": {"kind": "target", "shape": "blank"},
-                "oversampling": 1,
-                "paced": False,
-                "lamp_file": str(lamp.path),
-            },
+            "microscope": under_the_lamp(lamp, paced=False),
             "illumination": {"channels": {"green": {"exposure_ms": 10.0, "brightness": 0.5}}},
             "sequence": {
                 "timepoints": 10,

@@ -116,7 +116,7 @@ class FirmwareReach(Reach):
             return None
         return self.most_passes or max(self.holds // len(values), 1)
 
-    def describe(self, values: Sequence[Any], *, again: bool) -> str:  # noqa: ARG002
+    def describe(self, values: Sequence[Any], *, again: bool) -> str:  # noqa: ARG002 - as Reach has it
         """How it takes these frames."""
         if is_constant(values):
             return "constant"
@@ -150,6 +150,6 @@ class BuiltInReach(Reach):
             return None
         return max(self.most_passes * self.holds // len(values), 1)
 
-    def describe(self, values: Sequence[Any], *, again: bool) -> str:  # noqa: ARG002
+    def describe(self, values: Sequence[Any], *, again: bool) -> str:  # noqa: ARG002 - as Reach has it
         """How it takes these frames."""
         return "constant" if is_constant(values) else f"firmware, its own {self.holds}"
