@@ -1,29 +1,47 @@
-"""Families of specimens to train networks on, apart from the one that they are judged on.
+"""Families of specimens to train networks on, apart from the ones that they are judged on.
 
-`training_field` draws from the culture of `culture`, in many styles, with targets and dead leaves
-among it. `heldout_field` (in `heldout`) is constructed in another way altogether.
+`training_field` draws from many constructions, so that a network can't learn how one of them is made
+in place of what a frame tells. `heldout_field` (in `heldout`) is constructed in another way altogether.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import ceil
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.experiment import CellSpecimen, TargetSpecimen
+from pipeline.experiment import CellSpecimen
+from pipeline.samples.cells_drawn import spread_cells
 from pipeline.samples.culture import LivingCells
+from pipeline.samples.discs import many_discs
 from pipeline.samples.grid import Grid
-from pipeline.samples.leaves import dead_leaves
+from pipeline.samples.mitosis import round_cells
+from pipeline.samples.patterns import made_target
+from pipeline.samples.resampling import resampled
 from pipeline.samples.seeding import generator
+from pipeline.samples.sheets import confluent_sheet
+from pipeline.samples.sparse import sparse_debris
 from pipeline.samples.style import CultureStyle
-from pipeline.samples.targets import PhaseTarget
+from pipeline.samples.textures import islands, leaves
+from pipeline.samples.webs import thread_web
 
 Floats = NDArray[np.float32]
 
 _TRAINING = 20
+CANVAS_UM = 0.325
+"""Fields are drawn in pixels of this size, then resampled: all pixel sizes show the same specimen."""
+_ZOOM = (0.6, 1.8)
+"""Specimens are drawn as if pixels were so much larger or smaller."""
+_PEAK = (1.7, 0.65)
+"""Median in radians, and logarithmic spread, of a field's highest parts."""
+_PEAKS_RAD = (0.2, 6.0)
+"""Thicker specimens than the last are not thin any more; a network sees nothing of thinner ones."""
 
 
 def training_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats:
-    """One field for training: mostly cells of very different cultures, some targets, some texture.
+    """One field for training, of one family or of two.
 
     Parameters
     ----------
@@ -36,30 +54,59 @@ def training_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats
 
     Returns
     -------
-    ``[Y, X]`` float32 phase in radians, not negative, zero in the background.
+    ``[Y, X]`` float32 phase in radians, not negative; zero in the background, where there is one:
+    some sheets fill their field.
     """
     rng = generator(seed, _TRAINING)
-    grid = Grid(shape, pixel_um)
+    canvas = _canvas(Grid(shape, pixel_um), float(np.exp(rng.uniform(*np.log(_ZOOM)))))
+    field = _family(rng)(rng, canvas)
+    if rng.random() < _MIXED:
+        field = _mixture(rng, field, _family(rng)(rng, canvas))
+    field = np.maximum(resampled(_scaled(rng, field), shape), 0)
+    return np.minimum(field, np.float32(_PEAKS_RAD[1]), out=field)
+
+
+def family_names() -> list[str]:
+    """Of the constructions that `training_field` draws from."""
+    return [name for name, _, _ in _FAMILIES]
+
+
+def _canvas(grid: Grid, zoom: float) -> Grid:
+    rows, columns = (max(1, ceil(round(n * grid.pixel_um / CANVAS_UM, 6))) for n in grid.shape)
+    return Grid((rows, columns), CANVAS_UM * zoom)
+
+
+def _mixture(rng: np.random.Generator, one: Floats, other: Floats) -> Floats:
+    """Two specimens in one field: over each other, or the higher of them, or side by side."""
+    other = other * np.float32(rng.uniform(0.2, 1.0))
     kind = rng.random()
-    if kind < 0.80:
-        return _culture(rng, grid)
-    if kind < 0.88:
-        return _target(rng, grid)
-    leaves = dead_leaves(
-        rng, grid, cover=float(rng.uniform(0.2, 2.0)), height_rad=float(rng.uniform(0.5, 3.0))
-    )
-    if kind < 0.95:
-        return leaves
-    return np.asarray(np.maximum(_culture(rng, grid), leaves * np.float32(rng.uniform(0.2, 0.8))))
+    if kind < 0.35:
+        return np.maximum(one, other)
+    if kind < 0.6:
+        return np.where(one > 0.03, one, other)
+    return one + other
+
+
+def _scaled(rng: np.random.Generator, field: Floats) -> Floats:
+    """To a random peak in radians; nothing stays nothing."""
+    seen = field[::3, ::3]
+    seen = seen[seen > 0.02 * max(float(seen.max()), 1e-6)]
+    wanted = _PEAK[0] * np.exp(_PEAK[1] * np.clip(rng.standard_normal(), -2.5, 2.0))
+    if seen.size == 0:
+        return field
+    # Single dense grains don't count.
+    highest = float(np.quantile(seen, 0.99))
+    return np.asarray(field * np.float32(np.clip(wanted, *_PEAKS_RAD) / highest))
 
 
 def _culture(rng: np.random.Generator, grid: Grid) -> Floats:
+    """The cells of the simulated microscope, in styles of all kinds."""
     diameter = float(rng.uniform(14, 38))
     crowding = float(np.exp(rng.uniform(np.log(0.08), np.log(1.1))))
     spec = CellSpecimen(
         cells_per_mm2=crowding / (np.pi / 4 * diameter**2) * 1e6,
         diameter_um=diameter,
-        peak_phase_rad=float(np.exp(rng.uniform(np.log(0.6), np.log(3.5)))),
+        peak_phase_rad=1.0,
         timepoint_min=60.0,
     )
 
@@ -88,12 +135,23 @@ def _culture(rng: np.random.Generator, grid: Grid) -> Floats:
     return cells.render(int(rng.integers(0, 8)), 0, grid.shape, grid.pixel_um)[0]
 
 
-def _target(rng: np.random.Generator, grid: Grid) -> Floats:
-    spec = TargetSpecimen(
-        kind="target",
-        shape=str(rng.choice(["beads", "microlenses", "bars"], p=[0.5, 0.3, 0.2])),
-        size_um=float(np.exp(rng.uniform(np.log(3), np.log(40)))),
-        phase_rad=float(rng.uniform(0.3, 3.5)),
-    )
-    target = PhaseTarget(spec, seed=int(rng.integers(2**31)))
-    return target.render(0, 0, grid.shape, grid.pixel_um)[0]
+_FAMILIES: tuple[tuple[str, float, Callable[[np.random.Generator, Grid], Floats]], ...] = (
+    ("culture", 0.33, _culture),
+    ("spread cells", 0.22, spread_cells),
+    ("sheets", 0.12, confluent_sheet),
+    ("round cells", 0.07, round_cells),
+    ("discs", 0.08, many_discs),
+    ("targets", 0.06, made_target),
+    ("webs", 0.05, thread_web),
+    ("islands", 0.03, islands),
+    ("leaves", 0.02, leaves),
+    ("sparse", 0.02, sparse_debris),
+)
+"""Name, share of the fields, construction."""
+_MIXED = 0.12
+"""Share of the fields that show a second family."""
+
+
+def _family(rng: np.random.Generator) -> Callable[[np.random.Generator, Grid], Floats]:
+    bounds = np.cumsum([share for _, share, _ in _FAMILIES])
+    return _FAMILIES[int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))][2]

@@ -1,0 +1,129 @@
+"""Outlines, profiles and places that drawn specimens are put together from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.samples.grid import Grid
+from pipeline.samples.seeding import matern_points
+
+Floats = NDArray[np.float32]
+
+ANGLES = 1024
+_THETA = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
+_PLACES = 21
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The pixels around a place: their slices, and their distance from it in µm."""
+
+    where: tuple[slice, slice]
+    dx: Floats
+    dy: Floats
+
+    def polar(self) -> tuple[Floats, NDArray[np.int32]]:
+        """Distance in µm, and direction as an index into a table of `ANGLES`."""
+        rho = np.sqrt(self.dx * self.dx + self.dy * self.dy)
+        turn = np.arctan2(self.dy, self.dx) * np.float32(ANGLES / (2 * np.pi))
+        return rho, turn.astype(np.int32) % ANGLES
+
+    def moved(self, x_um: float, y_um: float) -> Patch:
+        """The same pixels, seen from another place."""
+        return Patch(self.where, self.dx - np.float32(x_um), self.dy - np.float32(y_um))
+
+
+def patches(
+    grid: Grid, xy_um: NDArray[np.float64], reach_um: NDArray[np.float64]
+) -> Iterator[Patch | None]:
+    """The pixels within reach of each place; None where the field ends before."""
+    x, y = grid.x(), grid.y()
+    left = np.searchsorted(x, xy_um[:, 0] - reach_um)
+    right = np.searchsorted(x, xy_um[:, 0] + reach_um)
+    top = np.searchsorted(y, xy_um[:, 1] - reach_um)
+    bottom = np.searchsorted(y, xy_um[:, 1] + reach_um)
+    for k in range(len(xy_um)):
+        if left[k] >= right[k] or top[k] >= bottom[k]:
+            yield None
+            continue
+        rows, columns = slice(top[k], bottom[k]), slice(left[k], right[k])
+        dx = x[columns] - np.float32(xy_um[k, 0])
+        dy = y[rows, None] - np.float32(xy_um[k, 1])
+        dx, dy = np.broadcast_arrays(dx, dy)
+        yield Patch((rows, columns), dx, dy)
+
+
+def least_spacing(grid: Grid, most: int) -> float:
+    """Of places in µm, so that about `most` lie in the field: drawing one by one takes time."""
+    half_y, half_x = grid.half_um
+    return float(np.sqrt(4 * half_x * half_y / most))
+
+
+def scatter(
+    rng: np.random.Generator, grid: Grid, spacing_um: float, gap_um: float, clumping: float = 0.0
+) -> NDArray[np.float64]:
+    """``[N, 2]`` places with one in `spacing_um`² and no two closer than `gap_um`, also around the field.
+
+    With `clumping` (0 … 1) they keep to some regions, where they are as dense as without.
+    """
+    tile = max(100.0, 6 * spacing_um)
+    seed = int(rng.integers(2**31))
+    points = np.concatenate(
+        [
+            matern_points(seed, _PLACES, 0, t, tile, spacing_um**-2, gap_um)[:, :2]
+            for t in grid.tiles(tile, 2 * spacing_um)
+        ]
+    )
+    half_y, half_x = grid.half_um
+    near = (np.abs(points) < np.array([half_x, half_y]) + 2 * spacing_um).all(1)
+    if clumping > 0:
+        waves = rng.normal(0, 1 / (6 * spacing_um), (10, 2))
+        level = np.cos(points @ waves.T * 2 * np.pi + rng.uniform(0, 2 * np.pi, 10)).mean(1)
+        near &= level > 0.5 * clumping - 0.3
+    return np.asarray(points[near])
+
+
+def outline(
+    rng: np.random.Generator, radius_um: float, irregularity: float, aspect: float, spikes: int = 0
+) -> Floats:
+    """``[ANGLES]`` a smooth closed curve's distance from its middle in µm."""
+    turn = rng.uniform(0, 2 * np.pi)
+    r = radius_um / np.sqrt(
+        np.cos(_THETA - turn) ** 2 / aspect + np.sin(_THETA - turn) ** 2 * aspect
+    )
+    order = np.arange(2, 14)
+    size = irregularity * rng.standard_normal((2, 12)) / order**1.3
+    log = size[0] @ np.cos(order[:, None] * _THETA) + size[1] @ np.sin(order[:, None] * _THETA)
+    r = r * np.exp(np.clip(log, -0.8, 0.8))
+    for _ in range(spikes):
+        toward, length, sharp = (
+            rng.uniform(0, 2 * np.pi),
+            rng.uniform(0.2, 1.2),
+            rng.uniform(15, 300),
+        )
+        r = r * (1 + length * np.exp(sharp * (np.cos(_THETA - toward) - 1)))
+    return np.asarray(r, np.float32)
+
+
+def dome(ratio: Floats, power: float) -> Floats:
+    """``(1 - ratio²)^power`` within 1, its foot rounded off: ½ a ball, 1 a lens, less a plateau."""
+    inside = np.clip(1 - ratio * ratio, 0, None)
+    if power >= 1:
+        return np.asarray(inside ** np.float32(power))
+    return np.asarray(inside ** np.float32(power) * (inside / (inside + np.float32(0.06))))
+
+
+def ramp(distance: Floats, width_um: float) -> Floats:
+    """Smooth step from 0 at 0 to 1 at `width_um`."""
+    t = np.clip(distance * np.float32(1 / width_um), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+def raise_to(field: Floats, patch: Patch, values: Floats) -> None:
+    """The higher of both, in place."""
+    part = field[patch.where]
+    np.maximum(part, values, out=part)
