@@ -6,25 +6,28 @@ No torch: the preflight asks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.calibration import Calibration
 from pipeline.errors import MethodError
 from pipeline.experiment import Condenser, Experiment
+from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.methods.dl_srqpi.header import read_record
-from pipeline.methods.dl_srqpi.record import WeightsRecord
+from pipeline.methods.dl_srqpi.record import OpticsRecord, WeightsRecord
+from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings
+from pipeline.methods.settings import read_settings
 
 PACKAGED = Path(__file__).resolve().parents[2] / "weights"
 
 # Largest relative differences. The contrast of a weak phase goes with λ·z/pixel², so the phase is
-# wrong by nearly as much as λ and z are, and by twice as much as the pixel is.
+# wrong by nearly as much as λ is, and by twice as much as the pixel is.
 WAVELENGTH_TOLERANCE = 0.02
-Z_TOLERANCE = 0.03
 PIXEL_TOLERANCE = 0.015
 # NA and medium decide what passes at all, not the scale.
 NA_TOLERANCE = 0.05
 INDEX_TOLERANCE = 0.02
+# Beyond the range that was trained, relative: the network is told the true z.
+Z_TOLERANCE = 0.05
 # Of S, absolute: a disc this much wider blurs a frame at the usual defocus by a small part of a
 # camera pixel.
 COHERENCE_TOLERANCE = 0.02
@@ -32,23 +35,16 @@ COHERENCE_TOLERANCE = 0.02
 COARSE_TOLERANCE = 0.35
 
 
-@dataclass(frozen=True)
-class TrueOptics:
-    """An experiment's optics as far as they are known: calibrated values before nominal ones."""
+def true_conditions(
+    experiment: Experiment, calibration: Calibration | None, focus: int
+) -> Conditions:
+    """What a frame at `focus` (index into `sequence.foci_um`) was really taken with.
 
-    wavelength_um: float
-    numerical_aperture: float
-    refractive_index: float
-    pixel_um: float
-    z_um: float
-    coherence: float
-
-
-def true_optics(experiment: Experiment, calibration: Calibration | None, focus: int) -> TrueOptics:
-    """What a frame at `focus` (index into `sequence.foci_um`) was really taken with."""
+    Calibrated values before nominal ones.
+    """
     optics, light = experiment.optics, experiment.illumination
     pixel_um = calibration.pixel_um if calibration else None
-    return TrueOptics(
+    return Conditions(
         wavelength_um=optics.wavelength_um,
         numerical_aperture=optics.numerical_aperture,
         refractive_index=optics.refractive_index,
@@ -59,7 +55,7 @@ def true_optics(experiment: Experiment, calibration: Calibration | None, focus: 
 
 
 def nearest_focus(experiment: Experiment, record: WeightsRecord) -> int:
-    """Index into `sequence.foci_um` of the focus nearest to the weights' z.
+    """Index into `sequence.foci_um` of the focus nearest to the weights' own z.
 
     The first channel's frames come first in a slot, so it is the index along the slot's K axis, too.
     """
@@ -67,7 +63,7 @@ def nearest_focus(experiment: Experiment, record: WeightsRecord) -> int:
     return min(range(len(foci)), key=lambda i: abs(foci[i] - record.optics.z_um))
 
 
-def why_unfit(record: WeightsRecord, optics: TrueOptics, coarse: bool = False) -> str:
+def why_unfit(record: WeightsRecord, conditions: Conditions, coarse: bool = False) -> str:
     """The first reason why the weights don't fit, or nothing.
 
     Parameters
@@ -75,56 +71,63 @@ def why_unfit(record: WeightsRecord, optics: TrueOptics, coarse: bool = False) -
     coarse
         The calibration isn't known yet: z and pixel may be off by `COARSE_TOLERANCE`.
     """
-    return next(_reasons(record, optics, coarse), "")
+    return next(_reasons(record.optics, conditions, coarse), "")
 
 
-def _reasons(record: WeightsRecord, optics: TrueOptics, coarse: bool) -> Iterator[str]:
-    trained = record.optics
-    for name, there, here, tolerance in (
-        ("wavelength", trained.wavelength_um, optics.wavelength_um, WAVELENGTH_TOLERANCE),
-        ("NA", trained.numerical_aperture, optics.numerical_aperture, NA_TOLERANCE),
-        ("refractive index", trained.refractive_index, optics.refractive_index, INDEX_TOLERANCE),
+def _reasons(trained: OpticsRecord, here: Conditions, coarse: bool) -> Iterator[str]:
+    for name, there, given, tolerance in (
+        ("wavelength", trained.wavelength_um, here.wavelength_um, WAVELENGTH_TOLERANCE),
+        ("NA", trained.numerical_aperture, here.numerical_aperture, NA_TOLERANCE),
+        ("refractive index", trained.refractive_index, here.refractive_index, INDEX_TOLERANCE),
         (
             "camera pixel at the sample",
             trained.pixel_um,
-            optics.pixel_um,
+            here.pixel_um,
             COARSE_TOLERANCE if coarse else PIXEL_TOLERANCE,
         ),
-        ("defocus", trained.z_um, optics.z_um, COARSE_TOLERANCE if coarse else Z_TOLERANCE),
     ):
         # Written so that a NaN is refused, too.
-        if not abs(here - there) <= tolerance * abs(there):
+        if not abs(given - there) <= tolerance * there:
             unit = "" if name in ("NA", "refractive index") else " µm"
             yield (
-                f"{name} {here:.4g}{unit}, trained for {there:.4g}{unit} "
+                f"{name} {given:.4g}{unit}, trained for {there:.4g}{unit} "
                 f"(tolerance {100 * tolerance:g} %)"
             )
+    slack = COARSE_TOLERANCE if coarse else Z_TOLERANCE
+    if not trained.z_min_um * (1 - slack) <= here.z_um <= trained.z_max_um * (1 + slack):
+        yield (
+            f"defocus {here.z_um:.4g} µm, trained for {trained.z_min_um:.4g} to "
+            f"{trained.z_max_um:.4g} µm"
+        )
     low = trained.coherence_min - COHERENCE_TOLERANCE
     high = trained.coherence_max + COHERENCE_TOLERANCE
-    if not low <= optics.coherence <= high:
+    if not low <= here.coherence <= high:
         yield (
-            f"coherence S = {optics.coherence:g}, trained for {trained.coherence_min:g} to "
+            f"coherence S = {here.coherence:g}, trained for {trained.coherence_min:g} to "
             f"{trained.coherence_max:g}"
         )
 
 
 def default_weights(experiment: Experiment, folder: Path = PACKAGED) -> Path:
-    """The packaged weights that fit an experiment's nominal optics.
+    """The packaged weights that fit an experiment's nominal optics, of the network that its settings name.
 
     Raises
     ------
     MethodError
         If none do, with why the nearest don't, and how to train some.
     """
+    wanted = read_settings(DlSrqpiSettings, experiment).network
     fitting, unfit = [], []
     for path in sorted(folder.glob("dl_srqpi*.safetensors")):
         record = read_record(path)
-        optics = true_optics(experiment, None, nearest_focus(experiment, record))
-        reason = why_unfit(record, optics, coarse=True)
+        if record.name != wanted:
+            continue
+        conditions = true_conditions(experiment, None, nearest_focus(experiment, record))
+        reason = why_unfit(record, conditions, coarse=True)
         if reason:
             unfit.append(f"{path.name}: {reason}")
         else:
-            fitting.append((abs(optics.z_um - record.optics.z_um), path))
+            fitting.append((abs(conditions.z_um - record.optics.z_um), path))
     if fitting:
         return min(fitting)[1]
     have = "; ".join(unfit) or "none are installed"

@@ -1,7 +1,8 @@
-"""Live inference: norms folded, channels last, one frame at a time on a processor."""
+"""Live inference: conditions and norms folded, channels last, one frame at a time on a processor."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -9,20 +10,17 @@ import torch
 from pipeline.errors import MethodError
 from pipeline.methods.background import zero_background
 from pipeline.methods.contract import Reconstruction
-from pipeline.methods.dl_srqpi.networks import (
-    DlSrqpiNetwork,
-    channels_last,
-    computes_bf16,
-    fold_norms,
-    normalise,
-)
+from pipeline.methods.dl_srqpi.conditions import Conditions
+from pipeline.methods.dl_srqpi.inputs import NetworkInputs
+from pipeline.methods.dl_srqpi.networks import Network
+from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf16
 from pipeline.methods.dl_srqpi.settings import Precision
 from pipeline.methods.dl_srqpi.weights import load_network
 from pipeline.methods.fill import fill_invalid
 
 
 class DlSrqpiReconstructor:
-    """Frames ``[B, 1, Y, X]`` → phase ``[B, 1, 4Y, 4X]`` in radians, background at zero.
+    """Frames ``[B, 1, Y, X]`` → phase ``[B, 1, u·Y, u·X]`` in radians, background at zero.
 
     On a processor each frame goes through the network by itself: convolution libraries choose
     their algorithm by the batch's size, so a frame's bits would depend on its company, and a run
@@ -31,32 +29,39 @@ class DlSrqpiReconstructor:
     Parameters
     ----------
     network
-        Is folded and moved.
-    contrast_gain
-        As in its `WeightsRecord`.
+        Is copied; the copy is folded and moved.
+    conditions
+        Under which the frames were taken.
     """
 
     def __init__(
         self,
-        network: DlSrqpiNetwork,
-        contrast_gain: float,
+        network: Network,
+        conditions: Conditions,
         device: str = "cpu",
         precision: Precision = "auto",
     ) -> None:
         self._device = torch.device(device)
-        self._gain = contrast_gain
-        network = channels_last(fold_norms(network).to(self._device))
+        self._conditions = conditions
+        self._inputs: dict[tuple[int, int], NetworkInputs] = {}
+        network = copy.deepcopy(network).eval()
+        numbers = torch.from_numpy(conditions.numbers())
+        network.specialise(numbers)
+        self._numbers = numbers[None].to(self._device)
+        self._network = channels_last(network.to(self._device))
         self.body_dtype = _body_dtype(self._device, precision)
-        network.body.to(self.body_dtype)
-        self._network = network
+        self._network.body.to(self.body_dtype)
 
     @classmethod
     def load(
-        cls, path: Path, device: str = "cpu", precision: Precision = "auto"
+        cls,
+        path: Path,
+        conditions: Conditions,
+        device: str = "cpu",
+        precision: Precision = "auto",
     ) -> DlSrqpiReconstructor:
         """From a weights file. Raises `MethodError` if it can't be used."""
-        network, record = load_network(path)
-        return cls(network, record.contrast_gain, device, precision)
+        return cls(load_network(path)[0], conditions, device, precision)
 
     def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
         """Reconstruct; `valid` ``[B, 1, Y, X]`` marks pixels that can be trusted."""
@@ -68,16 +73,20 @@ class DlSrqpiReconstructor:
         with torch.inference_mode():
             frames = frames.to(self._device, torch.float32)
             good = valid.to(self._device) & torch.isfinite(frames)
-            filled = fill_invalid(frames, good)
+            filled = fill_invalid(frames, good)[:, 0]
             step = 1 if self._device.type == "cpu" else len(filled)
             phases = [self._phase(part) for part in torch.split(filled, max(step, 1))]
-            height, width = frames.shape[-2:]
-            phase = torch.cat(phases) if phases else frames.new_zeros(0, 1, 4 * height, 4 * width)
+            u = self._network.record.upsampling
+            y, x = frames.shape[-2:]
+            phase = torch.cat(phases) if phases else frames.new_zeros(0, 1, u * y, u * x)
         return Reconstruction(phase)
 
     def _phase(self, frames: torch.Tensor) -> torch.Tensor:
-        x = normalise(frames, self._gain)
-        phase = self._network(x.contiguous(memory_format=torch.channels_last))
+        y, x = frames.shape[-2:]
+        if (y, x) not in self._inputs:
+            self._inputs[y, x] = NetworkInputs(self._conditions, (y, x), self._device)
+        inputs = self._inputs[y, x](frames)
+        phase = self._network(inputs.contiguous(memory_format=torch.channels_last), self._numbers)
         return zero_background(phase.contiguous())
 
 

@@ -9,9 +9,8 @@ from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError, MethodError
 from pipeline.experiment import Condenser, Experiment
 from pipeline.frames import Measurement
-from pipeline.methods.dl_srqpi.fit import default_weights, nearest_focus, true_optics, why_unfit
+from pipeline.methods.dl_srqpi.fit import default_weights, nearest_focus, true_conditions, why_unfit
 from pipeline.methods.dl_srqpi.header import read_record, sha256
-from pipeline.methods.dl_srqpi.record import UPSAMPLING
 from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings
 from pipeline.methods.settings import read_settings
 
@@ -42,14 +41,14 @@ class DlSrqpi:
         # The calibration is not known here: where there is one, it may still move z and the
         # pixel a little, and `load` checks again with it.
         calibrated = experiment.calibration.source != "none"
-        reason = why_unfit(record, true_optics(experiment, None, focus), coarse=calibrated)
+        reason = why_unfit(record, true_conditions(experiment, None, focus), coarse=calibrated)
         if reason:
             raise ExperimentError(
                 f"the weights {path.name} don't fit this experiment: {reason}", _FIX
             )
         return Measurement(
             frames=(focus,),
-            upsampling=UPSAMPLING,
+            upsampling=record.network.upsampling,
             accepts_aliasing=True,
             weights_sha256=sha256(path),
         )
@@ -57,17 +56,17 @@ class DlSrqpi:
     def load(
         self, experiment: Experiment, calibration: Calibration, device: str, weights: Path | None
     ) -> Reconstructor:
-        """Build the network, put the weights in, fold the norms. Raises `MethodError`."""
+        """Build the network, put the weights in, fold the conditions. Raises `MethodError`."""
         from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor  # noqa: PLC0415 - torch
 
         path = _weights_path(experiment, weights)
         record = read_record(path)
-        optics = true_optics(experiment, calibration, nearest_focus(experiment, record))
-        reason = why_unfit(record, optics)
+        conditions = true_conditions(experiment, calibration, nearest_focus(experiment, record))
+        reason = why_unfit(record, conditions)
         if reason:
             raise MethodError(f"the weights {path.name} don't fit this experiment: {reason}", _FIX)
         return DlSrqpiReconstructor.load(
-            path, device, read_settings(DlSrqpiSettings, experiment).precision
+            path, conditions, device, read_settings(DlSrqpiSettings, experiment).precision
         )
 
 

@@ -6,11 +6,14 @@ from typing import Literal
 
 from pipeline.experiment import Strict
 
+Packaged = Literal["base", "fast"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 class DlSrqpiSettings(Strict):
     """The method's own settings."""
 
+    network: Packaged = "base"
+    """Which of the packaged weights, where `reconstruction.weights` names none."""
     precision: Precision = "auto"
     """Of the network's body: auto is bf16 where the processor computes in it, else fp32."""

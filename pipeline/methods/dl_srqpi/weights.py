@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save
 
 from pipeline.errors import MethodError
 from pipeline.methods.dl_srqpi.header import METADATA_KEY, read_record
-from pipeline.methods.dl_srqpi.networks import DlSrqpiNetwork, build_network
+from pipeline.methods.dl_srqpi.networks import Network, build_network
 from pipeline.methods.dl_srqpi.record import WeightsRecord
 
 
-def save_weights(network: DlSrqpiNetwork, record: WeightsRecord, path: Path) -> None:
+def save_weights(network: Network, record: WeightsRecord, path: Path) -> None:
     """Write a file that is whole or not there.
 
     Kernels are stored as float16; norms and biases, which are few and may be tiny, as float32.
@@ -32,7 +32,7 @@ def save_weights(network: DlSrqpiNetwork, record: WeightsRecord, path: Path) -> 
     os.replace(temporary, path)  # noqa: PTH105 - atomic on Windows, too, and said by its name
 
 
-def load_network(path: Path) -> tuple[DlSrqpiNetwork, WeightsRecord]:
+def load_network(path: Path) -> tuple[Network, WeightsRecord]:
     """The network of a weights file in float32, in evaluation mode.
 
     Raises
