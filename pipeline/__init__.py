@@ -18,6 +18,7 @@ STARTED_UTC = time.time()
 
 if TYPE_CHECKING:
     from pipeline.calibrate.session import calibrate
+    from pipeline.evaluation import evaluate
     from pipeline.experiment import Experiment, load_experiment, parse_experiment
     from pipeline.lifecycle.demo import run_demo
     from pipeline.lifecycle.remote import newest_phase
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     from pipeline.reprocess import reconstruct
     from pipeline.store.reader import RunReader
     from pipeline.store.verify import verify
-    from pipeline.training import evaluate, train
+    from pipeline.training import train
 
 _PLACES = {
     "Experiment": "pipeline.experiment",
     "RunReader": "pipeline.store.reader",
     "calibrate": "pipeline.calibrate.session",
-    "evaluate": "pipeline.training",
+    "evaluate": "pipeline.evaluation",
     "live": "pipeline.preview.live",
     "load_experiment": "pipeline.experiment",
     "newest_phase": "pipeline.lifecycle.remote",

@@ -406,9 +406,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a method on specimens that it never saw, beside its baselines."""
+    from pipeline.evaluation import evaluate as evaluate_method
     from pipeline.experiment import load_experiment
     from pipeline.lifecycle.demo import demo_experiment
-    from pipeline.training import evaluate as evaluate_method
 
     loaded = demo_experiment(method) if experiment is None else load_experiment(experiment)
     result = evaluate_method(method, loaded, weights=weights)

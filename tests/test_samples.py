@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.experiment import CellSpecimen, TargetSpecimen
-from pipeline.samples import CultureStyle, LivingCells, heldout_field, specimen_for, training_field
+from pipeline.samples import CultureStyle, LivingCells, specimen_for, training_field
 from pipeline.samples.grid import Grid
 from pipeline.samples.seeding import matern_points
 from pipeline.samples.splat import COARSE_UM, FINE_UM, MIDDLE_UM, Spots, draw
@@ -55,15 +55,15 @@ def test_another_process_gives_the_same_bits(threads, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     code = (
         "import hashlib; from pipeline.experiment import CellSpecimen, TargetSpecimen\n"
-        "from pipeline.samples import specimen_for, training_field, heldout_field\n"
+        "from pipeline.samples import specimen_for, training_field\n"
         "s = specimen_for(CellSpecimen(), seed=1, wavelength_um=0.55)\n"
         "b = specimen_for(TargetSpecimen(kind='target'), seed=3, wavelength_um=0.55)\n"
         "a = [*s.render(9, 1, (192, 160), 0.65), *b.render(0, 1, (192, 160), 0.65)]\n"
-        "a += [f(k, (96, 96), 0.65) for f in (training_field, heldout_field) for k in range(5)]\n"
+        "a += [training_field(k, (96, 96), 0.65) for k in range(5)]\n"
         "print(hashlib.sha256(b''.join(x.tobytes() for x in a)).hexdigest())\n"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    fields = [f(k, (96, 96), 0.65) for f in (training_field, heldout_field) for k in range(5)]
+    fields = [training_field(k, (96, 96), 0.65) for k in range(5)]
     here = [*cells().render(9, 1, SHAPE, PIXEL), *target("beads").render(0, 1, SHAPE, PIXEL)]
     assert there.stdout.strip() == digest(*here, *fields)
 
@@ -329,9 +329,8 @@ def test_impossible_requests_are_refused(specimen):
             specimen.render(*request)
 
 
-@pytest.mark.parametrize("family", [training_field, heldout_field])
-def test_families_are_varied_and_have_background(family):
-    fields = [family(seed, (160, 192), PIXEL) for seed in range(12)]
+def test_training_fields_are_varied_and_have_background():
+    fields = [training_field(seed, (160, 192), PIXEL) for seed in range(12)]
     for field in fields:
         assert field.dtype == np.float32
         assert field.shape == (160, 192)
@@ -344,12 +343,11 @@ def test_families_are_varied_and_have_background(family):
     assert sum(f.max() > 0.2 for f in fields) >= 10
 
 
-@pytest.mark.parametrize("family", [training_field, heldout_field])
-def test_families_reach_the_diffraction_limit(family):
+def test_training_fields_reach_the_diffraction_limit():
     # Above 1.1 cycles/µm, half the finest period that NA 0.4 passes, there is something, but little.
     shares = []
     for seed in range(10):
-        field = family(seed, (256, 256), PIXEL / 2)
+        field = training_field(seed, (256, 256), PIXEL / 2)
         spectrum = np.abs(np.fft.fft2(field - field.mean())) ** 2
         f = np.fft.fftfreq(256, PIXEL / 2)
         radius = np.hypot(f[:, None], f)

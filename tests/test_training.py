@@ -1,7 +1,6 @@
 """Training: data as the camera would see it, a trainer that goes on where it was, honest tables."""
 
 import json
-import math
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,18 +15,15 @@ from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.networks import build_network
 from pipeline.methods.dl_srqpi.record import NetworkRecord, OpticsRecord
 from pipeline.methods.dl_srqpi.weights import load_network
-from pipeline.samples import heldout_field, training_field
-from pipeline.training import evaluate, train
+from pipeline.samples import training_field
+from pipeline.training import train
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.data import Fields, image_specimen, make_fields
-from pipeline.training.evaluate_dl_srqpi import evaluate_dl_srqpi, mean_scores, score
 from pipeline.training.loss import sharp_loss, square_loss
 from pipeline.training.patches import add_noise, draw_batch
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.train_dl_srqpi import train_dl_srqpi, training_optics, weights_name
 from pipeline.training.trainer import Budget, Trainer
-
-FIGURES = {"ssim", "ssim_foreground", "frc_cutoff", "psnr_db", "rmse_rad"}
 
 
 @pytest.fixture(autouse=True)
@@ -289,47 +285,11 @@ def test_what_can_not_be_trained_is_refused(tmp_path, changes, arguments, cause)
     assert refused.value.fix
 
 
-@pytest.mark.parametrize("verb", [train, evaluate])
-def test_methods_without_a_network(verb):
+def test_methods_without_a_network():
     with pytest.raises(ExperimentError, match="no network") as refused:
-        verb("tie", experiment())
+        train("tie", experiment())
     assert "dl_srqpi" in refused.value.fix
 
 
 def test_weights_are_named_after_their_optics(optics):
     assert weights_name(optics) == "dl_srqpi_na0.4_550nm_2.6um_z4.safetensors"
-
-
-def test_evaluation_has_the_tables_keys(tmp_path):
-    path = tmp_path / "w.safetensors"
-    train_dl_srqpi(experiment(), path, steps=2, settings=SMALL)
-    table = evaluate_dl_srqpi(
-        experiment(), path, fields=2, field_px=48, noise=(0.0025, 0.01), oversampling=1
-    )
-    assert table.keys() >= FIGURES
-    assert table["by_noise"].keys() == {"0.0025", "0.01"}
-    assert table["baselines"].keys() == {"nyquist_oracle", "tie_fft", "bicubic"}
-    for row in [*table["baselines"].values(), *table["by_noise"].values()]:
-        assert row.keys() == FIGURES
-    assert table["baselines"]["nyquist_oracle"]["frc_cutoff"] == pytest.approx(1.0, abs=0.15)
-    # TIE with a frame more is the better of the two, and neither beats the oracle.
-    oracle, two, one = (
-        table["baselines"][n]["rmse_rad"] for n in ("nyquist_oracle", "tie_fft", "bicubic")
-    )
-    assert oracle < two
-    assert oracle < one
-    json.dumps(table)
-
-
-def test_scores_of_the_truth_are_perfect_and_piston_is_free():
-    truth = heldout_field(0, (256, 256), 0.65)
-    perfect = score(truth + 3.0, truth)
-    assert perfect["ssim"] == pytest.approx(1.0)
-    assert perfect["rmse_rad"] == pytest.approx(0.0, abs=1e-5)
-    assert perfect["frc_cutoff"] == pytest.approx(4.0, rel=0.02)
-    empty = {"ssim": 1.0, "ssim_foreground": math.nan}
-    assert mean_scores([empty, {"ssim": 0.0, "ssim_foreground": 0.5}]) == {
-        "ssim": 0.5,
-        "ssim_foreground": 0.5,
-    }
-    assert mean_scores([empty])["ssim_foreground"] is None

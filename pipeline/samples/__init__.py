@@ -1,8 +1,7 @@
-"""Synthetic specimens: living cells in time, phase targets, and families to train and judge networks."""
+"""Synthetic specimens: living cells in time, phase targets, and families to train networks."""
 
 from pipeline.samples.culture import CellRecord, LivingCells
 from pipeline.samples.families import training_field
-from pipeline.samples.heldout import heldout_field
 from pipeline.samples.specimen import Specimen, specimen_for
 from pipeline.samples.style import CultureStyle
 from pipeline.samples.targets import PhaseTarget
@@ -13,7 +12,6 @@ __all__ = [
     "LivingCells",
     "PhaseTarget",
     "Specimen",
-    "heldout_field",
     "specimen_for",
     "training_field",
 ]

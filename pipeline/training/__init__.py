@@ -1,6 +1,6 @@
-"""Weights for one's own optics, and how good they are: data, trainer, evaluation.
+"""Weights for one's own optics: data and trainer.
 
-The two verbs find the method's own module; torch is imported when they are called.
+The verb finds the method's own module; torch is imported when it is called.
 """
 
 from __future__ import annotations
@@ -56,22 +56,8 @@ def train(
     return train_dl_srqpi(experiment, out, minutes=minutes, steps=steps, seed=seed, report=report)
 
 
-def evaluate(method: str, experiment: Experiment, *, weights: Path | None = None) -> dict[str, Any]:
-    """Score a method's network on specimens that it never saw, beside its baselines.
-
-    Raises
-    ------
-    ExperimentError
-        If there is nothing to evaluate in the method.
-    """
-    _check(method)
-    from pipeline.training.evaluate_dl_srqpi import evaluate_dl_srqpi  # noqa: PLC0415 - torch
-
-    return evaluate_dl_srqpi(experiment, weights)
-
-
 def _check(method: str) -> None:
     if method not in TRAINABLE:
         raise ExperimentError(
-            f"there is no network to train or evaluate in '{method}'", nearest(method, TRAINABLE)
+            f"there is no network to train in '{method}'", nearest(method, TRAINABLE)
         )

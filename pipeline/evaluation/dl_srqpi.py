@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
-from pipeline.experiment import Experiment
+from pipeline.evaluation.baselines import Baselines
+from pipeline.evaluation.field_set import EvaluationSet, evaluation_field
+from pipeline.evaluation.forward import Conditions
+from pipeline.evaluation.noise import pixel_noise
+from pipeline.experiment import Condenser, Experiment
 from pipeline.methods.dl_srqpi import DlSrqpi
 from pipeline.methods.dl_srqpi.fit import default_weights
 from pipeline.methods.dl_srqpi.header import read_record, sha256
-from pipeline.methods.dl_srqpi.record import UPSAMPLING
 from pipeline.quality import (
     align_piston,
     frc_cutoff,
@@ -25,15 +28,9 @@ from pipeline.quality import (
     ssim,
     ssim_foreground,
 )
-from pipeline.samples import heldout_field
-from pipeline.training.baselines import Baselines
-from pipeline.training.data import image_specimen
-from pipeline.training.patches import add_noise
 
 # The paper's 0.01 before its 4 x 4 binning; then a bright and an ordinary camera.
 NOISE = (0.0025, 0.005, 0.01)
-# Finer than any training's forward model, so that no shortcut is shared.
-_OVERSAMPLING = 3
 
 Image = NDArray[np.floating]
 
@@ -42,10 +39,9 @@ def evaluate_dl_srqpi(
     experiment: Experiment,
     weights: Path | None = None,
     *,
-    fields: int = 10,
-    field_px: int = 256,
+    fields: int = 14,
+    field_px: int = 512,
     noise: tuple[float, ...] = NOISE,
-    oversampling: int = _OVERSAMPLING,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Score weights on families of specimens that no training draws from.
@@ -55,7 +51,7 @@ def evaluate_dl_srqpi(
     weights
         The experiment's, or those that come with livephase, where None.
     fields, field_px
-        Specimens, and edge of each in camera pixels.
+        Specimens of the evaluation set, and edge of each in camera pixels.
     noise
         Standard deviations per camera pixel, of the background; the first is the headline's.
 
@@ -76,26 +72,35 @@ def evaluate_dl_srqpi(
     path = weights or (Path(named) if named else default_weights(experiment))
     record = read_record(path)
     live = method.load(experiment, Calibration(), "cpu", path)
-    baselines = Baselines(experiment, record.optics.z_um, field_px)
-    z = record.optics.z_um
+    z, upsampling = record.optics.z_um, record.network.upsampling
+    light = experiment.illumination
+    coherence = light.coherence if isinstance(light, Condenser) else 0.0
+    taken = [Conditions(sign * z, coherence) for sign in (-1, 1)]
+    members = EvaluationSet(seed, fields)
+    baselines = Baselines(experiment, z, field_px, upsampling)
     rows: dict[str, list[dict[str, float]]] = {}
     by_noise: dict[str, list[dict[str, float]]] = {f"{sigma:g}": [] for sigma in noise}
     slopes: list[float] = []
-    for number in range(seed, seed + fields):
-        phase, frames = image_specimen(
-            heldout_field, number, field_px, experiment.optics, record.optics, oversampling, (-z, z)
+    for number, member in enumerate(members.members):
+        specimen = evaluation_field(
+            *member,
+            experiment.optics,
+            experiment.pixel_um,
+            field_px,
+            upsampling,
+            farthest_um=z,
         )
-        truth = phase.numpy()
+        truth, frames = specimen.truth, specimen.frames(taken, workers=torch.get_num_threads())
         for sigma in noise:
-            rng = np.random.default_rng([number, round(1e6 * sigma)])
-            noisy = add_noise(frames, torch.full((2,), sigma), rng)
-            stack = noisy[None, 1:]
-            image = live(stack, torch.ones_like(stack, dtype=torch.bool)).images[0, 0].numpy()
-            by_noise[f"{sigma:g}"].append(score(image, truth))
+            rng = np.random.default_rng([seed, number, round(1e6 * sigma)])
+            before, behind = (torch.from_numpy(pixel_noise(f, rng, sigma)) for f in frames)
+            stack = behind[None, None]
+            found = live(stack, torch.ones_like(stack, dtype=torch.bool)).images[0, 0].numpy()
+            by_noise[f"{sigma:g}"].append(score(found, truth, upsampling))
             if sigma == noise[0]:
-                slopes += phase_slope(image, truth).slopes.tolist()
-                for name, other in baselines(truth, noisy[0], noisy[1]).items():
-                    rows.setdefault(name, []).append(score(other, truth))
+                slopes += phase_slope(found, truth).slopes.tolist()
+                for name, other in baselines(truth, before, behind).items():
+                    rows.setdefault(name, []).append(score(other, truth, upsampling))
     headline = by_noise[f"{noise[0]:g}"]
     return {
         **mean_scores(headline),
@@ -107,23 +112,23 @@ def evaluate_dl_srqpi(
         "conditions": {
             "weights": path.name,
             "sha256": sha256(path),
-            "specimens": f"held-out families, seeds {seed} to {seed + fields - 1}",
+            "specimens": members.name,
             "field_px": field_px,
             "noise": list(noise),
-            "oversampling": oversampling,
             "z_um": z,
+            "coherence": coherence,
             "aligned": "piston",
         },
     }
 
 
-def score(image: Image, truth: Image) -> dict[str, float]:
-    """The five figures of one field, ``[4Y, 4X]`` each; the piston is aligned first."""
+def score(image: Image, truth: Image, upsampling: float = 4) -> dict[str, float]:
+    """The five figures of one field, ``[s·Y, s·X]`` each; the piston is aligned first."""
     aligned = align_piston(image, truth)
     return {
         "ssim": ssim(aligned, truth),
         "ssim_foreground": ssim_foreground(aligned, truth),
-        "frc_cutoff": frc_cutoff(aligned, truth, UPSAMPLING),
+        "frc_cutoff": frc_cutoff(aligned, truth, upsampling),
         "psnr_db": psnr_db(aligned, truth),
         "rmse_rad": rmse_rad(aligned, truth),
     }
