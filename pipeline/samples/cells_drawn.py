@@ -57,13 +57,13 @@ class _Kind:
         self.aspect = float(np.exp(rng.exponential(0.4)))
         self.spikes = int(rng.choice([0, 1, 3, 6]))
         self.lamella = float(rng.uniform(0.05, 0.45))
-        self.rim_um = float(rng.uniform(0.7, 3.0))
-        self.power = float(rng.uniform(0.35, 1.6))
+        self.rim_um = float(rng.uniform(0.7, 2.2))
+        self.power = float(np.exp(rng.uniform(np.log(0.25), np.log(1.4))))
         self.core = float(rng.uniform(0.65, 1.0))
         self.nucleus = float(rng.uniform(0.3, 0.6))
-        self.mound = float(rng.uniform(-0.05, 0.5))
+        self.mound = float(rng.uniform(-0.1, 0.6))
         self.envelope = float(rng.choice([0.0, 1.0])) * float(rng.uniform(0.02, 0.1))
-        self.nucleoli = float(rng.uniform(0.1, 0.35))
+        self.nucleoli = float(rng.uniform(0.05, 0.4))
         self.ruffles = float(rng.choice([0.0, 1.0])) * float(rng.uniform(0.05, 0.35))
         self.overlapping = bool(rng.random() < 0.5)
 
@@ -82,7 +82,9 @@ class _Kind:
         high = float(np.exp(0.2 * rng.standard_normal()))
         shape = self.lamella * rim
         # Spikes are thin: the dome keeps to the body, whose outline is rounder.
-        body = ndimage.gaussian_filter1d(np.minimum(edge, 1.25 * radius), _ROUNDED, mode="wrap")
+        body = ndimage.gaussian_filter1d(
+            np.minimum(edge, 1.1 * np.quantile(edge, 0.85)), _ROUNDED, mode="wrap"
+        )
         body = (np.float32(self.core) * body)[toward]
         shape += (1 - self.lamella) * dome(rho / body, self.power) * rim
         if self.ruffles:
@@ -117,7 +119,7 @@ class _Kind:
         for _ in range(int(rng.integers(1, 5))):
             far, turn = size * 0.65 * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
             spot = float(rng.uniform(0.1, 0.28)) * size
-            near = own.moved(far * np.cos(turn), far * np.sin(turn))
+            near = own.moved(far * np.cos(turn), far * np.sin(turn)).within(3 * spot)
             squared = (near.dx**2 + near.dy**2) * np.float32(1 / spot**2)
             bump = np.exp(-(squared**2) / 2) if spot > 0.8 else np.exp(-squared)
-            cells.detail[patch.where] += np.float32(self.nucleoli * high) * bump
+            cells.detail[near.where] += np.float32(self.nucleoli * high) * bump

@@ -30,10 +30,12 @@ def many_discs(rng: np.random.Generator, grid: Grid) -> Floats:
     draw, smallest, largest = _KINDS[int(rng.integers(len(_KINDS)))]
     radius = float(np.exp(rng.uniform(np.log(smallest), np.log(largest))))
     spread = float(rng.choice([0.02, 0.1, 0.3]))
-    spacing = 2 * radius * float(np.exp(rng.uniform(np.log(1.05), np.log(4.5))))
+    spacing = 2 * radius * float(np.exp(rng.uniform(np.log(1.0), np.log(3.0))))
+    # The smallest bodies would be too many: then some regions of the field stay empty.
+    clumping = float(rng.choice([0, rng.random()]))
     spacing = max(spacing, least_spacing(grid, _MOST_BODIES))
     gap = float(rng.choice([0.6, 1.0])) * min(2 * radius, spacing)
-    places = scatter(rng, grid, spacing, gap, float(rng.choice([0, rng.random()])))
+    places = scatter(rng, grid, spacing, gap, clumping)
     radii = radius * np.exp(spread * rng.standard_normal(len(places)).clip(-2, 2))
     contrast = float(rng.choice([0.0, 0.15, 0.4]))
     stacked = rng.random() < 0.3

@@ -21,6 +21,7 @@ from pipeline.samples.mitosis import round_cells
 from pipeline.samples.patterns import made_target
 from pipeline.samples.resampling import resampled
 from pipeline.samples.seeding import generator
+from pipeline.samples.shapes import least_spacing
 from pipeline.samples.sheets import confluent_sheet
 from pipeline.samples.sparse import sparse_debris
 from pipeline.samples.style import CultureStyle
@@ -30,6 +31,7 @@ from pipeline.samples.webs import thread_web
 Floats = NDArray[np.float32]
 
 _TRAINING = 20
+_MOST_CELLS = 250
 CANVAS_UM = 0.325
 """Fields are drawn in pixels of this size, then resampled: all pixel sizes show the same specimen."""
 _ZOOM = (0.6, 1.8)
@@ -62,8 +64,7 @@ def training_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats
     field = _family(rng)(rng, canvas)
     if rng.random() < _MIXED:
         field = _mixture(rng, field, _family(rng)(rng, canvas))
-    field = np.maximum(resampled(_scaled(rng, field), shape), 0)
-    return np.minimum(field, np.float32(_PEAKS_RAD[1]), out=field)
+    return np.maximum(resampled(_scaled(rng, field), shape), 0)
 
 
 def family_names() -> list[str]:
@@ -96,13 +97,15 @@ def _scaled(rng: np.random.Generator, field: Floats) -> Floats:
         return field
     # Single dense grains don't count.
     highest = float(np.quantile(seen, 0.99))
-    return np.asarray(field * np.float32(np.clip(wanted, *_PEAKS_RAD) / highest))
+    scale = min(np.clip(wanted, *_PEAKS_RAD) / highest, _PEAKS_RAD[1] / float(field.max()))
+    return np.asarray(field * np.float32(scale))
 
 
 def _culture(rng: np.random.Generator, grid: Grid) -> Floats:
     """The cells of the simulated microscope, in styles of all kinds."""
     diameter = float(rng.uniform(14, 38))
     crowding = float(np.exp(rng.uniform(np.log(0.08), np.log(1.1))))
+    diameter = max(diameter, np.sqrt(4 / np.pi * crowding) * least_spacing(grid, _MOST_CELLS))
     spec = CellSpecimen(
         cells_per_mm2=crowding / (np.pi / 4 * diameter**2) * 1e6,
         diameter_um=diameter,

@@ -45,7 +45,7 @@ def filled(rng: np.random.Generator, grid: Grid, cells: Layers) -> Floats:
     # Thin parts have less to show than thick ones, but not in proportion.
     room *= np.sqrt(np.clip(cells.height, 0, 1))
     total = cells.height + cells.detail
-    strength = float(np.exp(rng.uniform(np.log(0.4), np.log(1.6))))
+    strength = float(np.exp(rng.uniform(np.log(0.5), np.log(2.4))))
     matter = clouds(rng, grid)
     total += matter * (
         np.float32(strength * rng.uniform(0.015, 0.06)) * room

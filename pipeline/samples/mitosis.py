@@ -19,7 +19,7 @@ def round_cells(rng: np.random.Generator, grid: Grid) -> Floats:
     """Suspended or arrested cells, all of them round and thick; highest about 1."""
     cells = Layers.empty(grid)
     radius = float(rng.uniform(4, 10))
-    crowding = float(np.exp(rng.uniform(np.log(1.1), np.log(3.5))))
+    crowding = float(np.exp(rng.uniform(np.log(1.0), np.log(2.6))))
     radius = max(radius, least_spacing(grid, _MOST_CELLS) / (2 * crowding))
     spacing = 2 * radius * crowding
     places = scatter(
@@ -74,7 +74,8 @@ def _bar(
 ) -> None:
     """A plate of chromosomes across the direction `turn`, `at` µm along it."""
     c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    along, across = c * patch.dx + s * patch.dy - np.float32(at), c * patch.dy - s * patch.dx
+    patch = patch.moved(at * c, at * s).within(1.6 * long + 2.8 * wide)
+    along, across = c * patch.dx + s * patch.dy, c * patch.dy - s * patch.dx
     squared = (along / np.float32(wide)) ** 2 + (across / np.float32(long)) ** 4
     plate = np.exp(-squared)
     cells.detail[patch.where] += np.float32(high) * plate
@@ -144,9 +145,9 @@ def _blebbing(
     for _ in range(int(rng.integers(3, 14))):
         way, size = turn + rng.normal(0, 1.5), float(rng.uniform(0.1, 0.4)) * radius
         far = 0.8 * radius + 0.4 * size
-        own = patch.moved(far * np.cos(way), far * np.sin(way))
+        own = patch.moved(far * np.cos(way), far * np.sin(way)).within(1.2 * size)
         rho = np.sqrt(own.dx**2 + own.dy**2) / np.float32(size)
-        raise_to(cells.height, patch, np.float32(high * rng.uniform(0.1, 0.4)) * dome(rho, 0.5))
+        raise_to(cells.height, own, np.float32(high * rng.uniform(0.1, 0.4)) * dome(rho, 0.5))
 
 
 _DRAW = {

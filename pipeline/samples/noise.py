@@ -63,7 +63,7 @@ def fine_pattern(grid: Grid, make: Callable[[Grid], Floats]) -> Floats:
 
 def clouds(rng: np.random.Generator, grid: Grid) -> Floats:
     """Texture without form, as of cytoplasm and chromatin; about ±1."""
-    exponent, longest = float(rng.uniform(1.1, 2.2)), float(np.exp(rng.uniform(0.7, 2.5)))
+    exponent, longest = float(rng.uniform(1.3, 2.4)), float(np.exp(rng.uniform(0.7, 2.8)))
     stretch = float(np.exp(rng.uniform(0, 0.7)))
     turn = float(rng.uniform(0, np.pi))
     return fine_pattern(

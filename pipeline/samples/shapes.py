@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from pipeline.samples.grid import Grid
 from pipeline.samples.seeding import matern_points
@@ -15,7 +16,11 @@ Floats = NDArray[np.float32]
 
 ANGLES = 1024
 _THETA = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
+_ORDERS = np.arange(2, 14)
+_WAVES = np.concatenate([np.cos(_ORDERS[:, None] * _THETA), np.sin(_ORDERS[:, None] * _THETA)])
 _PLACES = 21
+_PUSHES = 4
+"""Rounds in which places too close to each other move apart: a Matérn process alone is half as dense."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,17 @@ class Patch:
         rho = np.sqrt(self.dx * self.dx + self.dy * self.dy)
         turn = np.arctan2(self.dy, self.dx) * np.float32(ANGLES / (2 * np.pi))
         return rho, turn.astype(np.int32) % ANGLES
+
+    def within(self, reach_um: float) -> Patch:
+        """Its pixels near the place: a small square, maybe an empty one."""
+        left, right = np.searchsorted(self.dx[0], (-reach_um, reach_um))
+        top, bottom = np.searchsorted(self.dy[:, 0], (-reach_um, reach_um))
+        near = slice(top, bottom), slice(left, right)
+        rows, columns = (
+            slice(whole.start + part.start, whole.start + part.stop)
+            for whole, part in zip(self.where, near, strict=True)
+        )
+        return Patch((rows, columns), self.dx[near], self.dy[near])
 
     def moved(self, x_um: float, y_um: float) -> Patch:
         """The same pixels, seen from another place."""
@@ -53,8 +69,8 @@ def patches(
         rows, columns = slice(top[k], bottom[k]), slice(left[k], right[k])
         dx = x[columns] - np.float32(xy_um[k, 0])
         dy = y[rows, None] - np.float32(xy_um[k, 1])
-        dx, dy = np.broadcast_arrays(dx, dy)
-        yield Patch((rows, columns), dx, dy)
+        shape = (len(dy), len(dx))
+        yield Patch((rows, columns), np.broadcast_to(dx, shape), np.broadcast_to(dy, shape))
 
 
 def least_spacing(grid: Grid, most: int) -> float:
@@ -66,7 +82,7 @@ def least_spacing(grid: Grid, most: int) -> float:
 def scatter(
     rng: np.random.Generator, grid: Grid, spacing_um: float, gap_um: float, clumping: float = 0.0
 ) -> NDArray[np.float64]:
-    """``[N, 2]`` places with one in `spacing_um`² and no two closer than `gap_um`, also around the field.
+    """``[N, 2]`` places with one in `spacing_um`², hardly any two closer than `gap_um`, also around the field.
 
     With `clumping` (0 … 1) they keep to some regions, where they are as dense as without.
     """
@@ -78,6 +94,13 @@ def scatter(
             for t in grid.tiles(tile, 2 * spacing_um)
         ]
     )
+    for _ in range(_PUSHES):
+        one, other = KDTree(points).query_pairs(gap_um, output_type="ndarray").T
+        apart = points[one] - points[other]
+        distance = np.maximum(np.hypot(*apart.T), 1e-6)
+        push = 0.5 * apart * (gap_um / distance - 1)[:, None]
+        np.add.at(points, one, push)
+        np.add.at(points, other, -push)
     half_y, half_x = grid.half_um
     near = (np.abs(points) < np.array([half_x, half_y]) + 2 * spacing_um).all(1)
     if clumping > 0:
@@ -95,15 +118,14 @@ def outline(
     r = radius_um / np.sqrt(
         np.cos(_THETA - turn) ** 2 / aspect + np.sin(_THETA - turn) ** 2 * aspect
     )
-    order = np.arange(2, 14)
-    size = irregularity * rng.standard_normal((2, 12)) / order**1.3
-    log = size[0] @ np.cos(order[:, None] * _THETA) + size[1] @ np.sin(order[:, None] * _THETA)
+    size = irregularity * rng.standard_normal((2, len(_ORDERS))) / _ORDERS**1.3
+    log = size.ravel() @ _WAVES
     r = r * np.exp(np.clip(log, -0.8, 0.8))
     for _ in range(spikes):
         toward, length, sharp = (
             rng.uniform(0, 2 * np.pi),
             rng.uniform(0.2, 1.2),
-            rng.uniform(15, 300),
+            np.exp(rng.uniform(2.7, 7.0)),
         )
         r = r * (1 + length * np.exp(sharp * (np.cos(_THETA - toward) - 1)))
     return np.asarray(r, np.float32)

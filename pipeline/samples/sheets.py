@@ -119,9 +119,11 @@ def _nuclei(
         for _ in range(int(rng.integers(1, 5))):
             far, turn = 0.6 * radii[k] * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
             spot = float(rng.uniform(0.12, 0.28)) * radii[k]
-            near = patch.moved(far * np.cos(turn), far * np.sin(turn))
-            values += np.float32(nucleoli) * np.exp(
-                -(near.dx**2 + near.dy**2) * np.float32(1 / spot**2)
+            near = patch.moved(far * np.cos(turn), far * np.sin(turn)).within(2.6 * spot)
+            cells.detail[near.where] += (
+                cells.cytoplasm[near.where]
+                * np.float32(nucleoli)
+                * np.exp(-(near.dx**2 + near.dy**2) * np.float32(1 / spot**2))
             )
         cells.detail[patch.where] += values * under
         inside = ramp(edge - rho, 1.0) * under
