@@ -21,7 +21,7 @@ from pipeline.samples.shapes import (
 )
 
 Floats = NDArray[np.float32]
-_MOST_BODIES = 900
+_MOST_BODIES = 1500
 Draw = Callable[[np.random.Generator, Floats, Patch, float, float], None]
 
 
@@ -73,8 +73,8 @@ def _ball(
     rng: np.random.Generator, field: Floats, patch: Patch, radius: float, high: float
 ) -> None:
     # As round as beads are, to a hundredth.
-    squash = np.float32(np.exp(0.01 * rng.standard_normal()))
-    ratio = np.sqrt((patch.dx * squash) ** 2 + (patch.dy / squash) ** 2) / np.float32(radius)
+    wide, tall = radius * np.exp(0.01 * rng.standard_normal(2)).astype(np.float32)
+    ratio = np.sqrt((patch.dx / wide) ** 2 + (patch.dy / tall) ** 2)
     raise_to(field, patch, np.float32(high) * dome(ratio, 0.5))
 
 

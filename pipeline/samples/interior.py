@@ -60,7 +60,7 @@ def filled(rng: np.random.Generator, grid: Grid, cells: Layers) -> Floats:
     if rng.random() < 0.35:
         total += np.float32(strength * rng.uniform(0.03, 0.14)) * room * fibres(rng, grid)
     total += granules(rng, grid, room, strength * float(rng.uniform(0.05, 0.3)))
-    return np.maximum(total, 0)
+    return np.asarray(np.maximum(total, 0))
 
 
 def granules(rng: np.random.Generator, grid: Grid, room: Floats, peak: float) -> Floats:

@@ -73,7 +73,7 @@ def _bar(
     cells: Layers, patch: Patch, at: float, long: float, wide: float, turn: float, high: float
 ) -> None:
     """A plate of chromosomes across the direction `turn`, `at` µm along it."""
-    c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+    c, s = float(np.cos(turn)), float(np.sin(turn))
     patch = patch.moved(at * c, at * s).within(1.6 * long + 2.8 * wide)
     along, across = c * patch.dx + s * patch.dy, c * patch.dy - s * patch.dx
     squared = (along / np.float32(wide)) ** 2 + (across / np.float32(long)) ** 4

@@ -83,8 +83,8 @@ def grains(rng: np.random.Generator, grid: Grid) -> Floats:
     def make(part: Grid) -> Floats:
         n = spectral_noise(rng, part, exponent=2.5, longest_um=2 * size, shortest_um=size)
         if hollow:
-            return np.exp(-(((n - np.float32(level)) / np.float32(0.25)) ** 2))
-        return np.clip(n - np.float32(level), 0, 2)
+            return np.asarray(np.exp(-(((n - np.float32(level)) / np.float32(0.25)) ** 2)))
+        return np.asarray(np.clip(n - np.float32(level), 0, 2))
 
     return fine_pattern(grid, make)
 

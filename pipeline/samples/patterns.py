@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.samples.grid import Grid
-from pipeline.samples.shapes import dome, outline, patches, raise_to, ramp, scatter
+from pipeline.samples.shapes import dome, least_spacing, outline, patches, raise_to, ramp, scatter
 
 Floats = NDArray[np.float32]
 
+_MOST_PARTS, _MOST_LENSES = 800, 4000
 _EDGE_UM = 0.4
 """Etched and moulded edges are not sharper than this."""
 
@@ -25,6 +26,7 @@ def made_target(rng: np.random.Generator, grid: Grid) -> Floats:
 def lenses(rng: np.random.Generator, grid: Grid) -> Floats:
     """Parabolic to spherical caps on a square, hexagonal or disordered lattice, of like heights."""
     diameter = float(np.exp(rng.uniform(np.log(5), np.log(40))))
+    diameter = max(diameter, least_spacing(grid, _MOST_LENSES))
     pitch = diameter * float(rng.choice([1.0, 1.1, rng.uniform(1.0, 2.0)]))
     half = 1.5 * max(grid.half_um) + pitch
     n = int(np.ceil(half / pitch))
@@ -94,6 +96,7 @@ def steps(rng: np.random.Generator, grid: Grid) -> Floats:
     """Flat plates of several heights, rectangles to free forms, lying over each other."""
     field = np.zeros(grid.shape, np.float32)
     size = float(np.exp(rng.uniform(np.log(4), np.log(40))))
+    size = max(size, 0.5 * least_spacing(grid, _MOST_PARTS))
     places = scatter(rng, grid, 2 * size, 0.5 * size, float(rng.random()))
     adds = rng.random() < 0.5
     for patch in patches(grid, places, np.full(len(places), 2.0 * size)):
@@ -128,9 +131,12 @@ def wedges(rng: np.random.Generator, grid: Grid) -> Floats:
         c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
         along, across = c * patch.dx + s * patch.dy, c * patch.dy - s * patch.dx
         half = np.float32(0.5 * size)
-        room = np.minimum(half - np.abs(along), rng.uniform(0.4, 1.0) * half - np.abs(across))
-        slope = np.clip(0.5 + along / (2 * half), 0, 1)
-        raise_to(field, patch, np.float32(rng.uniform(0.4, 1)) * slope * ramp(room, 2 * _EDGE_UM))
+        room = np.minimum(
+            half - np.abs(along), np.float32(rng.uniform(0.4, 1)) * half - np.abs(across)
+        )
+        slope = np.clip(np.float32(0.5) + along / (2 * half), 0, 1)
+        prism = slope.astype(np.float32) * ramp(room, 2 * _EDGE_UM)
+        raise_to(field, patch, np.float32(rng.uniform(0.4, 1)) * prism)
     return field
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from pipeline.samples.grid import Grid
-from pipeline.samples.seeding import matern_points
 
 Floats = NDArray[np.float32]
 
@@ -18,9 +17,8 @@ ANGLES = 1024
 _THETA = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
 _ORDERS = np.arange(2, 14)
 _WAVES = np.concatenate([np.cos(_ORDERS[:, None] * _THETA), np.sin(_ORDERS[:, None] * _THETA)])
-_PLACES = 21
-_PUSHES = 4
-"""Rounds in which places too close to each other move apart: a Matérn process alone is half as dense."""
+_PUSHES = 12
+"""Rounds in which places too close to each other move apart."""
 
 
 @dataclass(frozen=True)
@@ -86,28 +84,21 @@ def scatter(
 
     With `clumping` (0 … 1) they keep to some regions, where they are as dense as without.
     """
-    tile = max(100.0, 6 * spacing_um)
-    seed = int(rng.integers(2**31))
-    points = np.concatenate(
-        [
-            matern_points(seed, _PLACES, 0, t, tile, spacing_um**-2, gap_um)[:, :2]
-            for t in grid.tiles(tile, 2 * spacing_um)
-        ]
-    )
+    half_y, half_x = grid.half_um
+    reach = np.array([half_x, half_y]) + 2 * spacing_um
+    points = rng.uniform(-1, 1, (rng.poisson(4 * reach.prod() / spacing_um**2), 2)) * reach
     for _ in range(_PUSHES):
         one, other = KDTree(points).query_pairs(gap_um, output_type="ndarray").T
         apart = points[one] - points[other]
         distance = np.maximum(np.hypot(*apart.T), 1e-6)
-        push = 0.5 * apart * (gap_um / distance - 1)[:, None]
+        push = 0.6 * apart * (gap_um / distance - 1)[:, None]
         np.add.at(points, one, push)
         np.add.at(points, other, -push)
-    half_y, half_x = grid.half_um
-    near = (np.abs(points) < np.array([half_x, half_y]) + 2 * spacing_um).all(1)
     if clumping > 0:
         waves = rng.normal(0, 1 / (6 * spacing_um), (10, 2))
         level = np.cos(points @ waves.T * 2 * np.pi + rng.uniform(0, 2 * np.pi, 10)).mean(1)
-        near &= level > 0.5 * clumping - 0.3
-    return np.asarray(points[near])
+        points = points[level > 0.5 * clumping - 0.3]
+    return np.asarray(points)
 
 
 def outline(

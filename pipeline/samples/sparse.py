@@ -15,7 +15,7 @@ def sparse_debris(rng: np.random.Generator, grid: Grid) -> Floats:
     """Single points and clumps of them, often none at all; highest about 1."""
     half_y, half_x = grid.half_um
     layers = {}
-    clumps = int(rng.choice([0, rng.integers(1, 8), rng.integers(8, 200)]))
+    clumps = int(rng.choice([0, int(rng.integers(1, 8)), int(rng.integers(8, 200))]))
     for sigma in (FINE_UM, MIDDLE_UM, COARSE_UM):
         place = rng.uniform(-1, 1, (clumps, 1, 2)) * (half_x, half_y)
         xy = place + rng.normal(0, 0.8, (clumps, 3, 2))
