@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.samples.families import _FAMILIES, family_names, training_field
+from pipeline.samples.families import FAMILIES, training_field
 from pipeline.samples.grid import Grid
 from pipeline.samples.noise import spectral_noise
 from pipeline.samples.resampling import resampled
 from pipeline.samples.seeding import generator
 from pipeline.samples.shapes import Patch, patches, scatter
 
-CONSTRUCTIONS = {name: make for name, _, make in _FAMILIES}
+CONSTRUCTIONS = {name: make for name, _, make in FAMILIES}
 
 
 def binned(a, n=2):
     return a.reshape(a.shape[0] // n, n, a.shape[1] // n, n).mean((1, 3))
 
 
-@pytest.mark.parametrize("name", family_names())
+@pytest.mark.parametrize("name", CONSTRUCTIONS)
 def test_each_family_is_a_pure_function_that_leaves_no_negative_phase(name):
     drawn = [CONSTRUCTIONS[name](generator(s, 5), Grid((130, 161), 0.4)) for s in (1, 2, 1)]
     for field in drawn:
@@ -41,11 +41,11 @@ def test_every_family_is_drawn_from(monkeypatch):
 
         return make
 
-    table = tuple((name, share, blank(name)) for name, share, _ in _FAMILIES)
-    monkeypatch.setattr("pipeline.samples.families._FAMILIES", table)
+    table = tuple((name, share, blank(name)) for name, share, _ in FAMILIES)
+    monkeypatch.setattr("pipeline.samples.families.FAMILIES", table)
     for seed in range(400):
         assert not training_field(seed, (4, 4), 0.65).any()
-    assert reached == set(family_names())
+    assert reached == set(CONSTRUCTIONS)
     assert sum(share for _, share, _ in table) == pytest.approx(1)
 
 

@@ -67,11 +67,6 @@ def training_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats
     return np.maximum(resampled(_scaled(rng, field), shape), 0)
 
 
-def family_names() -> list[str]:
-    """Of the constructions that `training_field` draws from."""
-    return [name for name, _, _ in _FAMILIES]
-
-
 def _canvas(grid: Grid, zoom: float) -> Grid:
     rows, columns = (max(1, ceil(round(n * grid.pixel_um / CANVAS_UM, 6))) for n in grid.shape)
     return Grid((rows, columns), CANVAS_UM * zoom)
@@ -138,7 +133,7 @@ def _culture(rng: np.random.Generator, grid: Grid) -> Floats:
     return cells.render(int(rng.integers(0, 8)), 0, grid.shape, grid.pixel_um)[0]
 
 
-_FAMILIES: tuple[tuple[str, float, Callable[[np.random.Generator, Grid], Floats]], ...] = (
+FAMILIES: tuple[tuple[str, float, Callable[[np.random.Generator, Grid], Floats]], ...] = (
     ("culture", 0.33, _culture),
     ("spread cells", 0.22, spread_cells),
     ("sheets", 0.12, confluent_sheet),
@@ -156,5 +151,5 @@ _MIXED = 0.12
 
 
 def _family(rng: np.random.Generator) -> Callable[[np.random.Generator, Grid], Floats]:
-    bounds = np.cumsum([share for _, share, _ in _FAMILIES])
-    return _FAMILIES[int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))][2]
+    bounds = np.cumsum([share for _, share, _ in FAMILIES])
+    return FAMILIES[int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))][2]
