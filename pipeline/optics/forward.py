@@ -222,11 +222,18 @@ def spectrum_camera_intensity(
     *,
     frame_shape: tuple[int, int],
     aberration: Aberration | None = None,
+    samples: int | None = None,
 ) -> torch.Tensor:
-    """`camera_intensity` of a field given by its FFT."""
+    """`camera_intensity` of a field given by its FFT.
+
+    Parameters
+    ----------
+    samples
+        Of the intensity per camera pixel along each axis; `intensity_samples` where None, which is exact.
+    """
     grid = (int(spectrum.shape[-2]), int(spectrum.shape[-1]))
     camera_pixel_um = pixel_um * grid[1] / frame_shape[1]
-    n = intensity_samples(camera_pixel_um, optics)
+    n = samples or intensity_samples(camera_pixel_um, optics)
     # FFT grids begin at the same place; squares of different size that begin there have their
     # middles elsewhere. A phase ramp on the spectrum moves the image's samples by the difference.
     offset = (camera_pixel_um / n - pixel_um) / 2

@@ -40,15 +40,23 @@ class Source:
     power: float = 1.0
 
 
-def condenser_source(optics: Optics, coherence: float) -> Source:
-    """A uniform disc of radius S·NA/λ as concentric hexagonal rings; one plane wave at S = 0."""
+def condenser_source(
+    optics: Optics, coherence: float, *, rings: int = _CONDENSER_RINGS, turn_rad: float = 0.0
+) -> Source:
+    """A uniform disc of radius S·NA/λ as concentric hexagonal rings; one plane wave at S = 0.
+
+    Parameters
+    ----------
+    rings, turn_rad
+        Of how many rings, and turned by how much.
+    """
     if coherence == 0:
         return Source(torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
     points = [(0.0, 0.0)]
     # Rings at equal steps of radius with 6·r points each represent equal areas of the disc.
-    for ring in range(1, _CONDENSER_RINGS + 1):
-        radius = ring / (_CONDENSER_RINGS + 0.5)
-        angles = 2 * np.pi * (np.arange(6 * ring) + 0.5 * (ring % 2)) / (6 * ring)
+    for ring in range(1, rings + 1):
+        radius = ring / (rings + 0.5)
+        angles = turn_rad + 2 * np.pi * (np.arange(6 * ring) + 0.5 * (ring % 2)) / (6 * ring)
         points += list(zip(radius * np.cos(angles), radius * np.sin(angles), strict=True))
     frequencies = torch.tensor(points, dtype=torch.float64) * coherence * optics.cutoff_per_um
     return Source(frequencies, torch.full((len(points),), 1 / len(points), dtype=torch.float64))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, nearest
 
 TRAINABLE = ("dl_srqpi",)
+# How far around the experiment's own conditions: see `training.optics.training_optics`.
+Scope = Literal["own", "all"]
 
 
 def train(
@@ -23,6 +25,10 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     seed: int = 0,
+    network: str = "base",
+    scope: Scope = "own",
+    upsampling: int = 4,
+    begin_from: Path | None = None,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train a method's network for an experiment's optics; see the method's own module.
@@ -37,6 +43,8 @@ def train(
         How long: 50 minutes where neither is given. In steps, the same seed gives the same weights.
     seed
         Of data, initial weights and order.
+    network, scope, upsampling, begin_from
+        Which network, over which conditions, how much finer than the camera, and weights to fine-tune.
     report
         Called with each line of the training's log.
 
@@ -53,7 +61,18 @@ def train(
     _check(method)
     from pipeline.training.train_dl_srqpi import train_dl_srqpi  # noqa: PLC0415 - torch
 
-    return train_dl_srqpi(experiment, out, minutes=minutes, steps=steps, seed=seed, report=report)
+    return train_dl_srqpi(
+        experiment,
+        out,
+        minutes=minutes,
+        steps=steps,
+        seed=seed,
+        network=network,
+        scope=scope,
+        upsampling=upsampling,
+        begin_from=begin_from,
+        report=report,
+    )
 
 
 def _check(method: str) -> None:

@@ -1,14 +1,17 @@
 """Training pairs made from an experiment's own optics: specimens, and what its camera would see.
 
-The paper's chain (phase, propagation, binning, noise), with two differences: the intensity is
-sampled as finely as it needs before binning, and the noise is drawn afresh for every patch.
+The paper's chain (phase, propagation, superposition over the condenser, binning, noise), with two
+differences: the intensity is sampled as finely as it needs before binning, and the noise is drawn
+afresh for every batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from math import ceil
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -16,7 +19,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.experiment import Optics
-from pipeline.methods.dl_srqpi.record import UPSAMPLING, OpticsRecord
+from pipeline.methods.dl_srqpi.conditions import Conditions
+from pipeline.methods.dl_srqpi.record import OpticsRecord
 from pipeline.optics.forward import (
     diffraction_spread_um,
     spectrum_camera_intensity,
@@ -24,11 +28,21 @@ from pipeline.optics.forward import (
 )
 from pipeline.optics.illumination import condenser_source
 from pipeline.optics.sensor import bin_pixels
+from pipeline.training.ranges import Ranges
+
+# Samples of the intensity per camera pixel under many plane waves: a hundredth of the contrast is lost, less
+# than noise, for half of the time.
+_SAMPLES = 6
+# Two rings of plane waves leave half a per cent of the contrast up to this blur, z·S in µm at NA 0.4.
+_LITTLE_BLUR_UM = 0.7
 
 # Of the amplitude, in the densest places of a living cell.
 _MOST_ABSORPTION = 0.05
 # Organelles, which absorb more than the water around them, are smaller than this.
 _GRAIN_UM = 2.0
+# Real objectives: rms radians of each aberration, in half of the fields.
+_ABERRATION_RAD = 0.06
+_ABERRATIONS = ("astigmatism_0", "astigmatism_45", "coma_x", "coma_y", "spherical")
 
 # (seed, (y, x) in pixels, pixel in µm) → phase in radians, background zero.
 MakePhase = Callable[[int, tuple[int, int], float], NDArray[np.float32]]
@@ -36,49 +50,37 @@ MakePhase = Callable[[int, tuple[int, int], float], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Fields:
-    """Specimens and their frames without noise.
+    """Specimens and their frames.
 
     Parameters
     ----------
     phases
-        ``[N, 4Y, 4X]`` float32, radians.
+        ``[N, u·Y, u·X]`` float16, radians.
     frames
-        ``[N, Y, X]`` float32, each divided by its mean, which is nearly the background.
+        ``[N, K, Y, X]`` float32, each divided by its mean, which is nearly the background.
+    conditions
+        N tuples of K.
+    noisy
+        Whether the frames hold a camera's noise: none is added then.
     """
 
     phases: torch.Tensor
     frames: torch.Tensor
+    conditions: tuple[tuple[Conditions, ...], ...]
+    noisy: bool = False
+
+    def __len__(self) -> int:
+        return len(self.phases)
+
+    @property
+    def upsampling(self) -> int:
+        """Phase pixels per camera pixel."""
+        return int(self.phases.shape[-1] // self.frames.shape[-1])
 
 
-def make_fields(
-    make_phase: MakePhase,
-    seeds: list[int],
-    field_px: int,
-    lens: Optics,
-    optics: OpticsRecord,
-    oversampling: int,
-) -> Fields:
-    """Draw specimens and image each once; see `image_specimen`."""
-    phases, frames = [], []
-    for seed in seeds:
-        phase, seen = image_specimen(
-            make_phase, seed, field_px, lens, optics, oversampling, (optics.z_um,)
-        )
-        phases.append(phase)
-        frames.append(seen[0])
-    return Fields(torch.stack(phases), torch.stack(frames))
-
-
-def image_specimen(
-    make_phase: MakePhase,
-    seed: int,
-    field_px: int,
-    lens: Optics,
-    optics: OpticsRecord,
-    oversampling: int,
-    foci_um: tuple[float, ...],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One specimen, and what the camera sees of it without noise.
+@dataclass(frozen=True)
+class Imaging:
+    """How specimens become frames.
 
     Parameters
     ----------
@@ -86,42 +88,136 @@ def image_specimen(
         Edge of a frame in camera pixels.
     oversampling
         Samples of the specimen per phase pixel along each axis; the true phase is their mean.
-
-    Returns
-    -------
-    phase, frames
-        ``[4Y, 4X]`` radians, and ``[K, Y, X]`` for K foci, each frame divided by its mean.
+    images
+        Frames of each specimen, each under conditions of its own.
+    imperfect
+        Whether half of the fields are seen through a slightly aberrated objective, and absorb a little.
     """
-    # The forward model takes the field as periodic, a camera sees what lies beyond its edge: a margin
-    # is drawn, imaged and cut off.
-    spread = max(diffraction_spread_um(lens, z) for z in foci_um)
-    margin = ceil(spread / optics.pixel_um)
-    side = field_px + 2 * margin
-    samples = UPSAMPLING * oversampling
-    pixel_um = optics.pixel_um / samples
-    phase = torch.from_numpy(make_phase(seed, (side * samples, side * samples), pixel_um))
-    absorption = _absorption(phase, pixel_um, np.random.default_rng([seed, side]))
-    spectrum = torch.fft.fft2(thin_specimen(phase, absorption))
-    source = condenser_source(lens, (optics.coherence_min + optics.coherence_max) / 2)
-    inner = slice(margin, margin + field_px)
-    frames = []
-    for z in foci_um:
-        frame = spectrum_camera_intensity(
-            spectrum, pixel_um, lens, source, z, frame_shape=(side, side)
-        )[inner, inner]
-        frames.append(frame / frame.mean())
-    fine = slice(margin * UPSAMPLING, (margin + field_px) * UPSAMPLING)
-    return bin_pixels(phase, oversampling)[fine, fine].clone(), torch.stack(frames)
+
+    optics: OpticsRecord
+    upsampling: int
+    field_px: int
+    oversampling: int = 2
+    images: int = 3
+    imperfect: bool = True
+
+    @property
+    def lens(self) -> Optics:
+        """The objective; its magnification is in the pixel already."""
+        o = self.optics
+        return Optics(
+            wavelength_um=o.wavelength_um,
+            numerical_aperture=o.numerical_aperture,
+            magnification=1.0,
+            refractive_index=o.refractive_index,
+        )
+
+    def __call__(
+        self, make_phase: MakePhase, seed: int
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[Conditions, ...]]:
+        """One specimen under `images` random conditions: phase, frames and conditions as in `Fields`."""
+        rng = np.random.default_rng([seed, 5])
+        ranges = Ranges(self.optics)
+        conditions = tuple(ranges.draw(rng) for _ in range(self.images))
+        return *self.under(conditions, make_phase, seed), conditions
+
+    def under(
+        self, conditions: Sequence[Conditions], make_phase: MakePhase, seed: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One specimen under given conditions: ``[u·Y, u·X]`` radians, ``[K, Y, X]``, no noise."""
+        rng = np.random.default_rng([seed, 6])
+        lens, pixel_um = self.lens, self.optics.pixel_um
+        # The forward model takes the field as periodic, a camera sees what lies beyond its edge: a margin
+        # is drawn, imaged and cut off.
+        spread = max(diffraction_spread_um(lens, c.z_um) for c in conditions)
+        margin = math.ceil(spread / pixel_um)
+        side = self.field_px + 2 * margin
+        samples = self.upsampling * self.oversampling
+        fine_um = pixel_um / samples
+        phase = torch.from_numpy(make_phase(seed, (side * samples, side * samples), fine_um))
+        flawed = self.imperfect and rng.random() < 0.5
+        absorption = _absorption(phase, fine_um, rng) if flawed else torch.zeros_like(phase)
+        aberration = {n: float(rng.normal(0, _ABERRATION_RAD)) for n in _ABERRATIONS if flawed}
+        spectrum = torch.fft.fft2(thin_specimen(phase, absorption))
+        inner = slice(margin, margin + self.field_px)
+        frames = []
+        for c in conditions:
+            blurred = c.z_um * c.coherence * lens.numerical_aperture > _LITTLE_BLUR_UM
+            frame = spectrum_camera_intensity(
+                spectrum,
+                fine_um,
+                lens,
+                condenser_source(
+                    lens,
+                    c.coherence,
+                    rings=3 if blurred else 2,
+                    turn_rad=float(rng.uniform(0, np.pi)),
+                ),
+                c.z_um,
+                frame_shape=(side, side),
+                aberration=aberration,
+                samples=_SAMPLES if c.coherence else None,
+            )[inner, inner]
+            frames.append(frame / frame.mean())
+        fine = slice(margin * self.upsampling, (margin + self.field_px) * self.upsampling)
+        return bin_pixels(phase, self.oversampling)[fine, fine].clone(), torch.stack(frames)
+
+
+def make_fields(
+    make_phase: MakePhase,
+    seeds: Sequence[int],
+    imaging: Imaging,
+    workers: int = 1,
+    report: Callable[[int], None] = lambda _: None,
+) -> Fields:
+    """Draw specimens and image them, in several processes.
+
+    Parameters
+    ----------
+    make_phase
+        A function of a module, for the processes to import.
+    report
+        Called with the number of fields made, now and then.
+    """
+    phases, frames, conditions = [], [], []
+    for phase, seen, under in _made(make_phase, seeds, imaging, workers):
+        phases.append(torch.from_numpy(phase))
+        frames.append(torch.from_numpy(seen))
+        conditions.append(under)
+        if len(phases) % 50 == 0:
+            report(len(phases))
+    return Fields(torch.stack(phases), torch.stack(frames), tuple(conditions))
+
+
+_Made = tuple[NDArray[np.float16], NDArray[np.float32], tuple[Conditions, ...]]
+
+
+def _made(
+    make_phase: MakePhase, seeds: Sequence[int], imaging: Imaging, workers: int
+) -> Iterator[_Made]:
+    if workers <= 1 or len(seeds) < 2 * workers:
+        yield from (_make(make_phase, seed, imaging) for seed in seeds)
+        return
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        n = len(seeds)
+        yield from pool.map(_make, [make_phase] * n, seeds, [imaging] * n, chunksize=4)
+
+
+def _make(make_phase: MakePhase, seed: int, imaging: Imaging) -> _Made:
+    phase, frames, conditions = imaging(make_phase, seed)
+    return phase.to(torch.float16).numpy(), frames.numpy(), conditions
 
 
 def _absorption(phase: torch.Tensor, pixel_um: float, rng: np.random.Generator) -> torch.Tensor:
-    """Amplitude that a specimen takes from the light: none in half of them, else where it is dense.
+    """Amplitude that a specimen takes from the light where it is dense.
 
     A network that has only met transparent specimens takes a per cent of absorption for phase.
     """
-    most = float(rng.uniform(0, _MOST_ABSORPTION)) if rng.random() < 0.5 else 0.0
+    most = float(rng.uniform(0, _MOST_ABSORPTION))
     height = float(phase.max())
-    if most == 0 or height == 0:
+    if height == 0:
         return torch.zeros_like(phase)
     smooth = torch.from_numpy(ndimage.gaussian_filter(phase.numpy(), _GRAIN_UM / pixel_um))
     dense = 0.3 * phase + 2.0 * (phase - smooth).clamp_min(0)

@@ -14,31 +14,31 @@ class TrainingSettings(Strict):
     """Of one training of dl_srqpi."""
 
     network: NetworkRecord = Field(default_factory=NetworkRecord)
-    contrast_gain: PositiveFloat = 20.0
-    """Brings the contrast of a defocused frame to about one."""
-    fields: PositiveInt = 480
+    fields: PositiveInt = 1000
     """Specimens to train on: many small ones, for each has a style of its own."""
-    validation_fields: PositiveInt = 16
+    images: PositiveInt = 3
+    """Frames of each specimen, under different conditions."""
+    validation_fields: PositiveInt = 24
     """Of the same kinds, never trained on: they choose the weights that are kept."""
     field_px: int = Field(default=128, ge=32)
     """Edge of a field in camera pixels."""
     oversampling: PositiveInt = 2
     """Samples of the forward model per phase pixel along each axis."""
-    patch_px: int = Field(default=64, ge=16)
+    patch_px: int = Field(default=96, ge=16)
     """Edge of a patch in camera pixels."""
-    batch: PositiveInt = 8
-    noise: tuple[PositiveFloat, PositiveFloat] = (0.002, 0.02)
+    batch: PositiveInt = 4
+    noise: tuple[PositiveFloat, PositiveFloat] = (0.0015, 0.02)
     """Range of the noise's standard deviation per unit of background, even in its logarithm."""
-    learning_rate: PositiveFloat = 2e-3
-    """At its peak; rises over the first twentieth, then falls as a cosine."""
+    learning_rate: PositiveFloat = 1e-3
+    """At its peak; rises over the first hundredth, then falls as a cosine."""
     weight_decay: float = Field(default=1e-4, ge=0)
-    average_steps: PositiveInt = 300
+    average_steps: PositiveInt = 400
     """Steps over which the kept weights are averaged (exponentially)."""
     freeze_norms_at: float = Field(default=0.2, ge=0, le=1)
-    """Share of the training after which the norms' statistics are those of inference: statistics of
+    """Share of the training after which batch norms' statistics are those of inference: statistics of
     each batch would hide the absolute contrast, and with it the scale of the phase."""
-    squares_from: float = Field(default=0.5, ge=0, le=1)
-    """Share of the training after which the loss is the mean square error; see `training.loss`."""
+    structure_from: float = Field(default=0.25, ge=0, le=1)
+    """Share of the training after which the loss is `square_loss` and `structure_loss`, not `sharp_loss`."""
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -13,21 +14,33 @@ from typing import Any
 import torch
 
 from pipeline.errors import ExperimentError
-from pipeline.experiment import Condenser, Experiment
-from pipeline.methods.dl_srqpi.fit import true_optics
+from pipeline.experiment import Experiment
+from pipeline.instrument import resolve_calibration
 from pipeline.methods.dl_srqpi.header import read_record, sha256
-from pipeline.methods.dl_srqpi.method import check_light
-from pipeline.methods.dl_srqpi.networks import DlSrqpiNetwork
-from pipeline.methods.dl_srqpi.record import OpticsRecord, TrainingRecord, WeightsRecord
-from pipeline.methods.dl_srqpi.weights import save_weights
-from pipeline.training.data import make_fields
+from pipeline.methods.dl_srqpi.networks import Network, build_network
+from pipeline.methods.dl_srqpi.record import (
+    OpticsRecord,
+    TrainingRecord,
+    WeightsRecord,
+)
+from pipeline.methods.dl_srqpi.weights import load_network, save_weights
+from pipeline.samples import training_field
+from pipeline.training import Scope
+from pipeline.training.batches import Batches
+from pipeline.training.data import Fields, Imaging
+from pipeline.training.field_cache import cached_fields
+from pipeline.training.model_card import write_model_card
+from pipeline.training.optics import training_optics, weights_name
+from pipeline.training.pictures import save_picture
+from pipeline.training.presets import network_named
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.trainer import Budget, Event, Trainer
 from pipeline.training.validation import Validation
-from pipeline.training.variety import varied_field
 
 # Seeds of validation specimens lie far from those of the training's, whatever the user's seed.
 _VALIDATION_SEEDS = 1_000_000_000
+_MINUTES = 50.0
+_PICTURED = 4
 
 
 def train_dl_srqpi(
@@ -37,14 +50,19 @@ def train_dl_srqpi(
     minutes: float | None = None,
     steps: int | None = None,
     seed: int = 0,
+    network: str = "base",
+    scope: Scope = "own",
+    upsampling: int = 4,
+    begin_from: Path | None = None,
     settings: TrainingSettings | None = None,
     device: str = "auto",
     report: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train a network for an experiment's optics.
 
-    Beside `out` lie a checkpoint while it runs (a training that was stopped goes on from it) and, for
-    good, a log with one JSON object a line.
+    Beside `out` lie a checkpoint while it runs (a training that was stopped goes on from it), the
+    fields it is trained on (``fields-….pt``, for the next training; delete them when done), and for
+    good a log with one JSON object a line, pictures and a model card.
 
     Parameters
     ----------
@@ -52,6 +70,14 @@ def train_dl_srqpi(
         The weights file; named after the optics, in the current folder, where None.
     minutes, steps
         How long: 50 minutes where neither is given. In steps, the same seed gives the same weights.
+    network
+        A name of `presets.NETWORKS`; of no matter where `settings` or `begin_from` bring their own.
+    scope
+        See `training_optics`.
+    upsampling
+        Phase pixels per camera pixel along each axis.
+    begin_from
+        Weights to fine-tune, of these optics or of others.
     report
         Called with each line of the log.
 
@@ -67,16 +93,12 @@ def train_dl_srqpi(
     MethodError
         If a checkpoint of another training is in the way, or the training diverges.
     """
-    if minutes is not None and steps is not None:
-        raise ExperimentError("minutes and steps are both given", "give one of them")
-    if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
-        raise ExperimentError(
-            "a training needs time", "give more than 0 minutes, or a step or more"
-        )
-    budget = Budget(steps, 50.0 if minutes is None and steps is None else minutes)
+    budget = _budget(minutes, steps)
+    optics = training_optics(experiment, resolve_calibration(experiment), scope)
     settings = settings or TrainingSettings()
-    optics = training_optics(experiment)
-    out = out or Path(weights_name(optics))
+    begun, parent = _begin(begin_from, settings, network, upsampling, seed)
+    settings = settings.model_copy(update={"network": begun.record})
+    out = out or Path(weights_name(network, optics))
     out.parent.mkdir(parents=True, exist_ok=True)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -86,21 +108,19 @@ def train_dl_srqpi(
             log.write(json.dumps(line) + "\n")
         report(line)
 
-    seeds = [seed * 100_000 + i for i in range(settings.fields)]
-    held = [_VALIDATION_SEEDS + i for i in range(settings.validation_fields)]
-    common = (settings.field_px, experiment.optics, optics, settings.oversampling)
-    begun = time.monotonic()
-    fields = make_fields(varied_field, seeds, *common)
-    kept_back = make_fields(varied_field, held, *common)
-    note({"fields": len(seeds) + len(held), "minutes": round((time.monotonic() - begun) / 60, 2)})
+    trained_on, kept_back = _fields(out.parent, optics, settings, seed, note)
     validation = Validation(kept_back, settings)
+    pictures = out.with_suffix(".pictures")
 
-    def keep(network: DlSrqpiNetwork, event: Event) -> None:
+    def keep(network_now: Network, event: Event) -> None:
         record = TrainingRecord(
             seed=seed,
             steps=event.step,
             samples=event.step * settings.batch,
-            fields=settings.fields,
+            fields=len(trained_on),
+            images=trained_on.frames.shape[0] * trained_on.frames.shape[1],
+            data="simulated: training_field",
+            begun_from=parent,
             noise=settings.noise,
             minutes=round(event.seconds / 60, 2),
             validation={k: round(v, 5) for k, v in (event.validation or {}).items()},
@@ -108,59 +128,98 @@ def train_dl_srqpi(
             torch=torch.__version__,
         )
         save_weights(
-            network,
-            WeightsRecord(
-                network=settings.network,
-                optics=optics,
-                contrast_gain=settings.contrast_gain,
-                training=record,
-            ),
+            network_now,
+            WeightsRecord(name=network, network=begun.record, optics=optics, training=record),
             out,
+        )
+        save_picture(
+            network_now,
+            validation.cases[:_PICTURED],
+            pictures / f"step_{event.step:06d}.png",
+            f"{out.stem}, step {event.step}",
         )
 
     trainer = Trainer(
-        fields, optics, settings, seed, budget, out.with_suffix(".checkpoint"), device
+        begun,
+        Batches([trained_on], [1.0], settings),
+        settings,
+        seed,
+        budget,
+        f"{optics.model_dump_json()}|{parent}",
+        out.with_suffix(".checkpoint"),
+        device,
     )
     note({"begins_at_step": trainer.step, "device": device, "threads": torch.get_num_threads()})
     trainer.run(validation, keep, lambda event: note(_line(event)))
-    training = read_record(out).training.model_dump(mode="json")
-    return {"weights": str(out), "sha256": sha256(out), "training": training}
+    record = read_record(out)
+    write_model_card(out, record, experiment.name)
+    return {
+        "weights": str(out),
+        "sha256": sha256(out),
+        "training": record.training.model_dump(mode="json"),
+    }
 
 
-def training_optics(experiment: Experiment) -> OpticsRecord:
-    """What to train for: the experiment's optics at its one defocused focus.
-
-    Raises
-    ------
-    ExperimentError
-        If there is no such focus, or there are several.
-    """
-    check_light(experiment)
-    foci = [i for i, z in enumerate(experiment.sequence.foci_um) if z != 0]
-    if len(foci) != 1:
+def _budget(minutes: float | None, steps: int | None) -> Budget:
+    if minutes is not None and steps is not None:
+        raise ExperimentError("minutes and steps are both given", "give one of them")
+    if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
         raise ExperimentError(
-            f"the experiment has the foci {list(experiment.sequence.foci_um)}, weights are for one",
-            "leave one defocus in sequence.foci_um (0 may stay)",
+            "a training needs time", "give more than 0 minutes, or a step or more"
         )
-    optics = true_optics(experiment, None, foci[0])
-    assert isinstance(experiment.illumination, Condenser)  # check_light
-    return OpticsRecord(
-        wavelength_um=optics.wavelength_um,
-        numerical_aperture=optics.numerical_aperture,
-        refractive_index=optics.refractive_index,
-        pixel_um=optics.pixel_um,
-        z_um=optics.z_um,
-        coherence_min=optics.coherence,
-        coherence_max=optics.coherence,
-    )
+    return Budget(steps, _MINUTES if minutes is None and steps is None else minutes)
 
 
-def weights_name(optics: OpticsRecord) -> str:
-    """``dl_srqpi_na0.4_550nm_2.6um_z4.safetensors``."""
-    return (
-        f"dl_srqpi_na{optics.numerical_aperture:g}_{1000 * optics.wavelength_um:.0f}nm"
-        f"_{optics.pixel_um:.3g}um_z{optics.z_um:g}.safetensors"
+def _begin(
+    begin_from: Path | None, settings: TrainingSettings, name: str, upsampling: int, seed: int
+) -> tuple[Network, str]:
+    """The network to train, and the sha256 of the weights that it begins with."""
+    torch.manual_seed(seed)
+    if begin_from is None:
+        record = settings.network
+        if "network" not in settings.model_fields_set:
+            record = network_named(name, upsampling)
+        return build_network(record), ""
+    parent, record_there = load_network(begin_from)
+    record = record_there.network.model_copy(update={"upsampling": upsampling})
+    network = build_network(record)
+    # Another upsampling has another last layer: everything but that is taken over.
+    known = {
+        key: value
+        for key, value in parent.state_dict().items()
+        if network.state_dict()[key].shape == value.shape
+    }
+    network.load_state_dict(known, strict=False)
+    return network, sha256(begin_from)
+
+
+def _fields(
+    folder: Path,
+    optics: OpticsRecord,
+    settings: TrainingSettings,
+    seed: int,
+    note: Callable[[dict[str, Any]], None],
+) -> tuple[Fields, Fields]:
+    """Those to train on and those kept back, made or read."""
+    imaging = Imaging(
+        optics,
+        settings.network.upsampling,
+        settings.field_px,
+        settings.oversampling,
+        settings.images,
     )
+    workers = os.cpu_count() or 1
+    begun = time.monotonic()
+
+    def progress(made: int) -> None:
+        note({"fields_made": made, "minutes": round((time.monotonic() - begun) / 60, 2)})
+
+    def make(first: int, count: int) -> Fields:
+        seeds = range(first, first + count)
+        return cached_fields(folder, training_field, seeds, imaging, workers, progress)
+
+    trained_on = make(seed * 100_000, settings.fields)
+    return trained_on, make(_VALIDATION_SEEDS, settings.validation_fields)
 
 
 def _line(event: Event) -> dict[str, Any]:

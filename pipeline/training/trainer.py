@@ -15,24 +15,20 @@ import torch
 from torch import nn
 
 from pipeline.errors import MethodError
-from pipeline.methods.dl_srqpi.networks import (
-    DlSrqpiNetwork,
-    build_network,
-    channels_last,
-    computes_bf16,
-)
-from pipeline.methods.dl_srqpi.record import OpticsRecord
+from pipeline.methods.dl_srqpi.networks import Network
+from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf16
+from pipeline.training.batches import Batch, Batches
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.data import Fields
-from pipeline.training.loss import sharp_loss, square_loss
-from pipeline.training.patches import draw_batch
+from pipeline.training.loss import sharp_loss, square_loss, structure_loss
 from pipeline.training.settings import TrainingSettings
 
 # Share of the training over which the learning rate rises.
-_RISE = 0.05
+_RISE = 0.01
 # The batch statistics of small patches are noisy: a slower mean than torch's 0.1.
 _NORM_MOMENTUM = 0.03
 _LOG_EVERY = 25
+# Weights of the losses beside the mean square error, once the outlines are there.
+_STRUCTURE, _SHARP = 0.5, 0.25
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,9 @@ class Event:
 
 
 # Given averaged weights in evaluation mode: named figures; `score` (higher is better) decides.
-Validate = Callable[[DlSrqpiNetwork], dict[str, float]]
+Validate = Callable[[Network], dict[str, float]]
 # Given the best weights so far, the event that made them: writes the weights file.
-Keep = Callable[[DlSrqpiNetwork, Event], None]
+Keep = Callable[[Network, Event], None]
 
 
 class Trainer:
@@ -74,9 +70,13 @@ class Trainer:
 
     Parameters
     ----------
-    fields, optics, settings, seed
-        With a budget in steps they decide the weights: bit for bit on one kind of processor with
-        one number of threads.
+    network
+        To begin with; is trained in place.
+    batches, settings, seed
+        With the network and a budget in steps they decide the weights: bit for bit on one kind of
+        processor with one number of threads.
+    identity
+        Of all that decides the weights, in words: a checkpoint of another training is refused.
     checkpoint
         Where the state is kept, every `checkpoint_s` seconds and after each validation.
     validations
@@ -85,22 +85,22 @@ class Trainer:
 
     def __init__(
         self,
-        fields: Fields,
-        optics: OpticsRecord,
+        network: Network,
+        batches: Batches,
         settings: TrainingSettings,
         seed: int,
         budget: Budget,
+        identity: str,
         checkpoint: Path,
         device: str = "cpu",
         checkpoint_s: float = 180.0,
         validations: int = 16,
     ) -> None:
-        self._fields, self._settings = fields, settings
+        self._batches, self._settings = batches, settings
         self._seed, self._budget, self._path = seed, budget, checkpoint
         self._device = torch.device(device)
         self._checkpoint_s, self._validations = checkpoint_s, validations
-        torch.manual_seed(seed)
-        self._network = channels_last(build_network(settings.network).to(self._device))
+        self._network = channels_last(network.to(self._device))
         for module in self._norms():
             module.momentum = _NORM_MOMENTUM
         self._average = copy.deepcopy(self._network).eval()
@@ -108,12 +108,11 @@ class Trainer:
             self._network.parameters(),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
+            betas=(0.9, 0.98),
         )
         self._step, self._seconds, self._best = 0, 0.0, -math.inf
         self._identity = hashlib.sha256(
-            "|".join(
-                [settings.model_dump_json(), optics.model_dump_json(), str(seed), repr(budget)]
-            ).encode()
+            "|".join([identity, settings.model_dump_json(), str(seed), repr(budget)]).encode()
         ).hexdigest()
         self._resume()
 
@@ -166,14 +165,7 @@ class Trainer:
         if progress >= self._settings.freeze_norms_at:
             for module in self._norms():
                 module.eval()
-        inputs, truth = draw_batch(self._fields, self._settings, self._seed, self._step)
-        inputs = inputs.to(self._device).contiguous(memory_format=torch.channels_last)
-        truth = truth.to(self._device)
-        fast = computes_bf16() if self._device.type == "cpu" else torch.cuda.is_bf16_supported()
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=fast):
-            phase = self._network(inputs)
-        loss_of = sharp_loss if progress < self._settings.squares_from else square_loss
-        loss: torch.Tensor = loss_of(phase.float(), truth)
+        loss = self._loss(self._batches.draw(self._seed, self._step), progress)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MethodError(
@@ -187,6 +179,19 @@ class Trainer:
         self._step += 1
         self._update_average()
         return value
+
+    def _loss(self, batch: Batch, progress: float) -> torch.Tensor:
+        inputs = batch.inputs.to(self._device).contiguous(memory_format=torch.channels_last)
+        truth, spans = batch.phases.to(self._device), batch.spans.to(self._device)
+        fast = computes_bf16() if self._device.type == "cpu" else torch.cuda.is_bf16_supported()
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=fast):
+            phase = self._network(inputs, batch.conditions.to(self._device)).float()
+        if progress < self._settings.structure_from:
+            return sharp_loss(phase, truth)
+        structure = structure_loss(phase, truth, spans)
+        return (
+            square_loss(phase, truth) + _STRUCTURE * structure + _SHARP * sharp_loss(phase, truth)
+        )
 
     def _update_average(self) -> None:
         # At the start the mean reaches back over few steps: not to the random initial weights.

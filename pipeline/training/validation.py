@@ -2,49 +2,77 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor
-from pipeline.methods.dl_srqpi.networks import DlSrqpiNetwork
-from pipeline.quality import align_piston, psnr_db, rmse_rad
+from pipeline.methods.dl_srqpi.networks import Network
+from pipeline.quality import align_piston, psnr_db, rmse_rad, ssim, ssim_foreground
 from pipeline.training.data import Fields
-from pipeline.training.patches import add_noise
+from pipeline.training.noise import add_noise
 from pipeline.training.settings import TrainingSettings
+
+Image = NDArray[np.floating]
+
+_LEAST_PEAK_RAD = 0.3
+# Noise of a good camera, in units of the least that is trained.
+_NOISE = 1.7
+
+
+@dataclass(frozen=True)
+class Case:
+    """One field to reconstruct: frame ``[1, 1, Y, X]``, conditions, true phase ``[u·Y, u·X]``."""
+
+    frame: torch.Tensor
+    conditions: Conditions
+    truth: NDArray[np.float32]
+
+    def reconstruct(self, network: Network) -> Image:
+        """``[u·Y, u·X]`` through the live path, piston aligned to the truth."""
+        live = DlSrqpiReconstructor(
+            network, self.conditions, str(next(network.parameters()).device)
+        )
+        phase = live(self.frame, torch.ones_like(self.frame, dtype=torch.bool)).images
+        return align_piston(phase[0, 0].cpu().numpy(), self.truth)
 
 
 class Validation:
-    """Reconstructs whole fields through the live path, at the middle of the trained noise.
+    """Scores a network on fields kept back from its training.
 
     Parameters
     ----------
     fields
-        Kept back from the training; one without a specimen is left out.
+        Those with next to no specimen are left out.
     """
 
     def __init__(self, fields: Fields, settings: TrainingSettings) -> None:
-        sigma = float(np.sqrt(settings.noise[0] * settings.noise[1]))
-        shown = fields.phases.amax((-2, -1)) > 0
-        frames, phases = fields.frames[shown], fields.phases[shown]
-        noisy = add_noise(frames, torch.full((len(frames),), sigma), np.random.default_rng(0))
-        self._frames, self._truth = noisy[:, None], phases[:, None]
-        self._gain = settings.contrast_gain
+        rng = np.random.default_rng(0)
+        sigma = torch.tensor([_NOISE * settings.noise[0]])
+        self.cases = []
+        for phase, frames, conditions in zip(
+            fields.phases, fields.frames, fields.conditions, strict=True
+        ):
+            if float(phase.max()) < _LEAST_PEAK_RAD:
+                continue
+            frame = frames[:1] if fields.noisy else add_noise(frames[:1], sigma, rng)
+            self.cases.append(Case(frame[None], conditions[0], phase.float().numpy()))
 
-    def __call__(self, network: DlSrqpiNetwork) -> dict[str, float]:
-        """``score`` (higher is better: it is ``psnr_db``) and ``rmse_rad``, means over the fields."""
-        device = str(next(network.parameters()).device)
-        live = DlSrqpiReconstructor(copy.deepcopy(network), self._gain, device)
-        phase = live(self._frames, torch.ones_like(self._frames, dtype=torch.bool)).images.cpu()
-        # Field by field, or the thickest specimen would decide alone; aligned, or the few fields without
-        # any background would, whose piston no method knows.
-        pairs = zip(phase[:, 0].numpy(), self._truth[:, 0].numpy(), strict=True)
-        scores = [_figures(align_piston(image, truth), truth) for image, truth in pairs]
-        psnr, rmse = (float(np.mean(column)) for column in zip(*scores, strict=True))
-        return {"score": psnr, "psnr_db": psnr, "rmse_rad": rmse}
+    def __call__(self, network: Network) -> dict[str, float]:
+        """Means over the fields; ``score``, higher is better, is that of both SSIM."""
+        # Field by field, or the thickest specimen would decide alone.
+        scores = [_figures(case.reconstruct(network), case.truth) for case in self.cases]
+        means = {name: float(np.nanmean([s[name] for s in scores])) for name in scores[0]}
+        return {"score": (means["ssim"] + means["ssim_foreground"]) / 2, **means}
 
 
-def _figures(image: NDArray[np.float64], truth: NDArray[np.float32]) -> tuple[float, float]:
-    return psnr_db(image, truth), rmse_rad(image, truth)
+def _figures(image: Image, truth: NDArray[np.float32]) -> dict[str, float]:
+    return {
+        "ssim": ssim(image, truth),
+        "ssim_foreground": ssim_foreground(image, truth),
+        "psnr_db": psnr_db(image, truth),
+        "rmse_rad": rmse_rad(image, truth),
+    }

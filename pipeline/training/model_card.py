@@ -1,0 +1,44 @@
+"""A page about a network, for whoever is to trust it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.methods.dl_srqpi.header import sha256
+from pipeline.methods.dl_srqpi.record import WeightsRecord
+
+
+def write_model_card(weights: Path, record: WeightsRecord, experiment: str) -> Path:
+    """Write ``<weights>.md`` from the weights' own record."""
+    o, t, n = record.optics, record.training, record.network
+    figures = "\n".join(f"| {name} | {value:g} |" for name, value in t.validation.items())
+    begun = f"the weights {t.begun_from[:12]}…" if t.begun_from else "random weights"
+    text = f"""# {weights.name}
+
+DL-SRQPI: phase {n.upsampling} times finer than the camera's pixels from one defocused frame.
+
+| | |
+|---|---|
+| network | {record.name}: form {n.form}, width {n.width}, {n.levels} levels, depth {n.depth}, stride {n.stride} |
+| sha256 | `{sha256(weights)}` |
+| optics | {1000 * o.wavelength_um:g} nm, NA {o.numerical_aperture:g}, index {o.refractive_index:g}, \
+camera pixel {o.pixel_um:.4g} µm at the sample ({experiment}) |
+| defocus | {o.z_min_um:g} to {o.z_max_um:g} µm, most at {o.z_um:g} µm |
+| coherence | S = {o.coherence_min:g} to {o.coherence_max:g} |
+| data | {t.data}, {t.fields} fields, {t.images} frames, noise {t.noise[0]:g} to {t.noise[1]:g} of the background |
+| training | seed {t.seed}, {t.steps} steps, {t.samples} patches, {t.minutes:g} minutes, from {begun} |
+| made by | livephase {t.livephase}, torch {t.torch} |
+
+On fields of the training's own kinds that were kept back, a good camera's noise, piston aligned:
+
+| figure | value |
+|---|---|
+{figures}
+
+Trained on simulated specimens alone: it gives what such specimens make likely where a frame does not
+tell, most of all in detail finer than two camera pixels. Figures on specimens of other making:
+`livephase evaluate dl_srqpi --weights {weights.name}`.
+"""
+    card = weights.with_suffix(".md")
+    card.write_text(text, encoding="utf-8")
+    return card

@@ -1,0 +1,22 @@
+"""The networks that come with livephase, by name."""
+
+from __future__ import annotations
+
+from pipeline.errors import ExperimentError
+from pipeline.experiment import nearest
+from pipeline.methods.dl_srqpi.record import NetworkRecord
+
+NETWORKS = {
+    "base": NetworkRecord(form="residual", width=32, levels=3),
+    "fast": NetworkRecord(form="residual", width=32, levels=3, stride=2),
+    "sub_pixel": NetworkRecord(form="sub_pixel", width=32, levels=4),
+    "paper": NetworkRecord(form="paper", width=64, levels=4),
+    "srcnn": NetworkRecord(form="srcnn", width=32),
+}
+
+
+def network_named(name: str, upsampling: int) -> NetworkRecord:
+    """A network's sizes. Raises `ExperimentError` for a name that there is not."""
+    if name not in NETWORKS:
+        raise ExperimentError(f"there is no network '{name}'", nearest(name, NETWORKS))
+    return NETWORKS[name].model_copy(update={"upsampling": upsampling})
