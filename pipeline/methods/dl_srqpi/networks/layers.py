@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from pipeline.methods.dl_srqpi.conditions import NUMBERS
+from pipeline.methods.dl_srqpi.networks.fused import convolve
 from pipeline.methods.dl_srqpi.record import NetworkRecord
 
 
@@ -57,13 +59,15 @@ class Modulated(nn.Module):
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
 
-    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, embedding: torch.Tensor, *, relu: bool = False
+    ) -> torch.Tensor:
         """``[B, channels_in, Y, X]``, ``[B, embedded]`` → ``[B, channels_out, Y, X]``."""
-        out: torch.Tensor = self.conv(x)
         if self.film is None:
-            return out
+            return convolve(self.conv, x, relu=relu)
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
-        return out * (1 + scale) + shift
+        out = torch.addcmul(shift, self.conv(x), 1 + scale)
+        return functional.relu(out) if relu else out
 
     def fold(self, embedding: torch.Tensor) -> None:
         """Put the scale and shift of ``[embedded]`` into the convolution."""

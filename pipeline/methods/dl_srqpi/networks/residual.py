@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.methods.dl_srqpi.inputs import CHANNELS
+from pipeline.methods.dl_srqpi.networks.fused import add, convolve, fine_image
 from pipeline.methods.dl_srqpi.networks.layers import (
     Embedding,
     Modulated,
     Network,
-    in_full_precision,
     pad_to_multiple,
 )
 from pipeline.methods.dl_srqpi.record import NetworkRecord
@@ -30,6 +30,8 @@ class ResidualUNet(Network):
     network for all conditions.
     """
 
+    body: _Body
+
     def __init__(self, record: NetworkRecord) -> None:
         super().__init__(record)
         self.multiple = record.stride * 2**record.levels
@@ -42,14 +44,17 @@ class ResidualUNet(Network):
     def forward(self, inputs: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
         """``[B, CHANNELS, Y, X]``, ``[B, NUMBERS]`` → ``[B, 1, u·Y, u·X]`` radians."""
         y, x = inputs.shape[-2:]
-        features = self.body(
-            functional.pixel_unshuffle(pad_to_multiple(inputs, self.multiple), self.record.stride),
-            conditions,
+        padded, stride = pad_to_multiple(inputs, self.multiple), self.record.stride
+        entering = padded if stride == 1 else functional.pixel_unshuffle(padded, stride)
+        u = self.record.upsampling
+        phase = fine_image(
+            self.head,
+            self.body(entering, conditions),
+            u,
+            stride=stride,
+            plus=padded[:, 1:2].float(),
         )
-        details = functional.pixel_shuffle(
-            in_full_precision(self.head, features), self.record.stride
-        )[..., :y, :x]
-        return functional.pixel_shuffle(details + inputs[:, 1:2].float(), self.record.upsampling)
+        return phase[..., : u * y, : u * x]
 
     def specialise(self, conditions: torch.Tensor) -> None:
         """Fold the conditions ``[NUMBERS]``, in place."""
@@ -83,19 +88,19 @@ class _Body(nn.Module):
         self.reach = sum(sides) + sum(sides[:-1]) + 2**record.levels
 
     def forward(self, x: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
-        """Features ``[B, width, Y, X]`` on the finest scale, in the precision of the body's own weights."""
+        """Features ``[B, width, Y, X]`` on the finest scale, before a ReLU, in the precision of the body's weights."""
         precision = self.entry.weight.dtype
-        embedding = self.embed(conditions.to(self.embed[0].weight.dtype))
-        x = self.entry(x.to(precision))
+        embedding = self.embed(conditions.to(precision))
+        x = convolve(self.entry, x.to(precision))
         skips = []
         for encode, down in zip(self.encode, self.down, strict=False):
             x = encode(x, embedding)
             skips.append(x)
-            x = down(x)
+            x = convolve(down, x)
         x = self.encode[-1](x, embedding)
         for i in reversed(range(len(skips))):
-            x = self.decode[i](self.rise[i](x) + skips[i], embedding)
-        return functional.relu(x)
+            x = self.decode[i](add(self.rise[i](x), skips[i]), embedding)
+        return x
 
 
 class _Blocks(nn.ModuleList):
@@ -117,5 +122,4 @@ class _Block(nn.Module):
             self.second.weight *= 0.3  # a deep stack of blocks begins near the identity
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = x + self.second(functional.relu(self.first(x, embedding)))
-        return out
+        return convolve(self.second, self.first(x, embedding, relu=True), plus=x)

@@ -36,7 +36,7 @@ class Srcnn(Network):
             mode="bicubic",
             align_corners=False,
         )
-        return in_full_precision(self.head, self.body(fine.to(self.body[0].weight.dtype)))
+        return in_full_precision(self.head, self.body(fine.to(next(self.body.parameters()).dtype)))
 
     def specialise(self, conditions: torch.Tensor) -> None:
         """Nothing to fold."""

@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.methods.dl_srqpi.inputs import CHANNELS
+from pipeline.methods.dl_srqpi.networks.fused import convolve, fine_image
 from pipeline.methods.dl_srqpi.networks.layers import Network, in_full_precision, pad_to_multiple
 from pipeline.methods.dl_srqpi.record import NetworkRecord
 
@@ -27,6 +28,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[B, channels_in, Y, X]`` → ``[B, channels_out, Y, X]``."""
+        if isinstance(self.norm, nn.Identity):
+            return convolve(self.conv, x, relu=True)
         return functional.relu(self.norm(self.conv(x)), inplace=True)
 
 
@@ -126,6 +129,6 @@ class SubPixelUNet(_UNet):
     def forward(self, inputs: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - in the inputs
         """``[B, CHANNELS, Y, X]`` → ``[B, 1, u·Y, u·X]`` radians."""
         padded = pad_to_multiple(inputs, self.multiple)
-        features = in_full_precision(self.head, self.body(padded))
-        features = features[..., : inputs.shape[-2], : inputs.shape[-1]]
-        return functional.pixel_shuffle(features, self.record.upsampling)
+        u = self.record.upsampling
+        phase = fine_image(self.head, self.body(padded), u)
+        return phase[..., : u * inputs.shape[-2], : u * inputs.shape[-1]]
