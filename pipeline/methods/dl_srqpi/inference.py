@@ -11,10 +11,12 @@ from pipeline.errors import MethodError
 from pipeline.methods.background import background_level
 from pipeline.methods.contract import Reconstruction
 from pipeline.methods.dl_srqpi.conditions import Conditions
+from pipeline.methods.dl_srqpi.cuda import Graphed
 from pipeline.methods.dl_srqpi.inputs import NetworkInputs
 from pipeline.methods.dl_srqpi.networks import Network
 from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf16
-from pipeline.methods.dl_srqpi.settings import Precision
+from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings, Precision
+from pipeline.methods.dl_srqpi.tiles import by_tiles, bytes_per_pixel, plan_tiles
 from pipeline.methods.dl_srqpi.weights import load_network
 from pipeline.methods.fill import fill_invalid
 
@@ -32,6 +34,8 @@ class DlSrqpiReconstructor:
         Is copied; the copy is folded and moved.
     conditions
         Under which the frames were taken.
+    memory_mb
+        Of inference, the images themselves aside; a field that needs more is cut into tiles.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class DlSrqpiReconstructor:
         conditions: Conditions,
         device: str = "cpu",
         precision: Precision = "auto",
+        memory_mb: float = DlSrqpiSettings().memory_mb,
     ) -> None:
         self._device = torch.device(device)
         self._conditions = conditions
@@ -51,6 +56,8 @@ class DlSrqpiReconstructor:
         self._network = channels_last(network.to(self._device))
         self.body_dtype = _body_dtype(self._device, precision)
         self._network.body.to(self.body_dtype)
+        self._most_px = 1e6 * memory_mb / bytes_per_pixel(network, self.body_dtype)
+        self._compute = Graphed(self._phase) if self._device.type == "cuda" else self._phase
 
     @classmethod
     def load(
@@ -59,9 +66,10 @@ class DlSrqpiReconstructor:
         conditions: Conditions,
         device: str = "cpu",
         precision: Precision = "auto",
+        memory_mb: float = DlSrqpiSettings().memory_mb,
     ) -> DlSrqpiReconstructor:
         """From a weights file. Raises `MethodError` if it can't be used."""
-        return cls(load_network(path)[0], conditions, device, precision)
+        return cls(load_network(path)[0], conditions, device, precision, memory_mb)
 
     def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
         """Reconstruct; `valid` ``[B, 1, Y, X]`` marks pixels that can be trusted."""
@@ -74,20 +82,29 @@ class DlSrqpiReconstructor:
             frames = frames.to(self._device, torch.float32)
             good = valid.to(self._device) & torch.isfinite(frames)
             filled = fill_invalid(frames, good)[:, 0]
+            if not len(filled):
+                u = self._network.record.upsampling
+                return Reconstruction(
+                    filled.new_empty(0, 1, u * frames.shape[2], u * frames.shape[3])
+                )
             step = 1 if self._device.type == "cpu" else len(filled)
-            phases = [self._phase(part) for part in torch.split(filled, max(step, 1))]
-            u = self._network.record.upsampling
-            y, x = frames.shape[-2:]
-            phase = torch.cat(phases) if phases else frames.new_zeros(0, 1, u * y, u * x)
-        return Reconstruction(phase)
+            phases = [self._compute(part) for part in torch.split(filled, step)]
+            # One is not copied: that takes as long as a layer.
+            return Reconstruction(phases[0] if len(phases) == 1 else torch.cat(phases))
 
     def _phase(self, frames: torch.Tensor) -> torch.Tensor:
+        """``[B, Y, X]`` without gaps → ``[B, 1, u·Y, u·X]``."""
         y, x = frames.shape[-2:]
         if (y, x) not in self._inputs:
             self._inputs[y, x] = NetworkInputs(self._conditions, (y, x), self._device)
+        tiles = plan_tiles(
+            (y, x),
+            reach=self._network.reach,
+            multiple=self._network.multiple,
+            most_px=self._most_px / len(frames),
+        )
         inputs = self._inputs[y, x](frames)
-        phase = self._network(inputs.contiguous(memory_format=torch.channels_last), self._numbers)
-        phase = phase.contiguous()
+        phase = by_tiles(self._network, inputs, self._numbers, tiles)
         # In place: a new tensor of this size costs more than the subtraction.
         return phase.sub_(background_level(phase)[..., None, None])
 

@@ -99,7 +99,7 @@ def apply_filter(contrast: torch.Tensor, response: torch.Tensor, margin: int) ->
     # Unscaled, its factor in the response: torch 2.13's scaled inverse is wrong for one large complex
     # image on CPUs with AVX-512, and this is cheaper.
     spectrum = torch.fft.rfft2(mirrored, norm="forward") * response
-    phase = torch.fft.irfft2(spectrum, s=(rows, columns), norm="forward")
+    phase: torch.Tensor = torch.fft.irfft2(spectrum, s=(rows, columns), norm="forward")
     return phase[..., margin : margin + y, margin : margin + x]
 
 

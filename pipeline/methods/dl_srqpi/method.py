@@ -65,8 +65,9 @@ class DlSrqpi:
         reason = why_unfit(record, conditions)
         if reason:
             raise MethodError(f"the weights {path.name} don't fit this experiment: {reason}", _FIX)
+        settings = read_settings(DlSrqpiSettings, experiment)
         return DlSrqpiReconstructor.load(
-            path, conditions, device, read_settings(DlSrqpiSettings, experiment).precision
+            path, conditions, device, settings.precision, settings.memory_mb
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import PositiveInt
+
 from pipeline.experiment import Strict
 
 Packaged = Literal["base", "fast"]
@@ -17,3 +19,5 @@ class DlSrqpiSettings(Strict):
     """Which of the packaged weights, where `reconstruction.weights` names none."""
     precision: Precision = "auto"
     """Of the network's body: auto is bf16 where the processor computes in it, else fp32."""
+    memory_mb: PositiveInt = 4000
+    """Of inference, the phase image aside: a field that needs more is cut into tiles, with the same result."""

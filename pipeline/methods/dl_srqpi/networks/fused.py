@@ -89,6 +89,7 @@ def _by_strips(
 ) -> torch.Tensor:
     batch, _, rows, columns = features.shape
     times = stride * upsampling
+    assert head.bias is not None  # made with one
     weight, bias = (_by_place(p, upsampling, stride) for p in (head.weight, head.bias))
     image = features.new_empty((batch, 1, times * rows, times * columns), dtype=torch.float32)
     # [B, Y, 1 row of fine pixels each, X, fine pixels in it]
@@ -100,20 +101,20 @@ def _by_strips(
         strip = functional.relu(features[:, :, first:last].float(), inplace=True)
         details = functional.conv2d(strip, weight, bias, padding=1)[:, :, start - first :]
         details = details[:, :, : end - start].permute(0, 2, 3, 1)
-        places[:, start:end] = details.unflatten(-1, (times, times)).transpose(2, 3)
+        places[:, start:end] = details.reshape(*details.shape[:3], times, times).transpose(2, 3)
         if plus is not None:
             wide = plus[:, 0, stride * start : stride * end].repeat_interleave(upsampling, -1)
             fine = image[:, 0, times * start : times * end]
-            fine.unflatten(1, (-1, upsampling)).add_(wide[:, :, None])
+            fine.view(batch, -1, upsampling, times * columns).add_(wide[:, :, None])
     return image
 
 
-def _by_place(parameter: torch.Tensor | None, upsampling: int, stride: int) -> torch.Tensor | None:
+def _by_place(parameter: torch.Tensor, upsampling: int, stride: int) -> torch.Tensor:
     """Output channels by the row and then the column of the fine pixel that they make."""
-    if parameter is None or stride == 1:
+    if stride == 1:
         return parameter
-    inner = parameter.unflatten(0, (upsampling, upsampling, stride, stride))
-    return inner.movedim((2, 0, 3, 1), (0, 1, 2, 3)).flatten(0, 3)
+    channels = parameter.reshape(upsampling, upsampling, stride, stride, *parameter.shape[1:])
+    return channels.movedim((2, 0, 3, 1), (0, 1, 2, 3)).flatten(0, 3)
 
 
 def _fusable(layer: nn.Conv2d, x: torch.Tensor) -> bool:
@@ -123,5 +124,5 @@ def _fusable(layer: nn.Conv2d, x: torch.Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and x.dtype == layer.weight.dtype
         and layer.padding_mode == "zeros"
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     )

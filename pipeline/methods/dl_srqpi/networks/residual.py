@@ -96,7 +96,7 @@ class _Body(nn.Module):
         for encode, down in zip(self.encode, self.down, strict=False):
             x = encode(x, embedding)
             skips.append(x)
-            x = convolve(down, x)
+            x = down(x)
         x = self.encode[-1](x, embedding)
         for i in reversed(range(len(skips))):
             x = self.decode[i](add(self.rise[i](x), skips[i]), embedding)
