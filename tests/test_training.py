@@ -9,20 +9,28 @@ import pytest
 import torch
 import yaml
 
+from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError, MethodError
 from pipeline.experiment import Experiment, parse_experiment
-from pipeline.methods.dl_srqpi.header import read_record
+from pipeline.methods.dl_srqpi.conditions import NUMBERS, Conditions
+from pipeline.methods.dl_srqpi.header import read_record, sha256
+from pipeline.methods.dl_srqpi.inputs import NetworkInputs
 from pipeline.methods.dl_srqpi.networks import build_network
 from pipeline.methods.dl_srqpi.record import NetworkRecord, OpticsRecord
 from pipeline.methods.dl_srqpi.weights import load_network
+from pipeline.quality import ssim
 from pipeline.samples import training_field
 from pipeline.training import train
+from pipeline.training.batches import Batches
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.data import Fields, image_specimen, make_fields
-from pipeline.training.loss import sharp_loss, square_loss
-from pipeline.training.patches import add_noise, draw_batch
+from pipeline.training.data import Fields, Imaging, make_fields
+from pipeline.training.field_cache import cached_fields
+from pipeline.training.loss import sharp_loss, square_loss, structure_loss
+from pipeline.training.noise import add_noise
+from pipeline.training.optics import training_optics, weights_name
+from pipeline.training.ranges import Ranges
 from pipeline.training.settings import TrainingSettings
-from pipeline.training.train_dl_srqpi import train_dl_srqpi, training_optics, weights_name
+from pipeline.training.train_dl_srqpi import train_dl_srqpi
 from pipeline.training.trainer import Budget, Trainer
 
 
@@ -45,6 +53,7 @@ def experiment(**changes) -> Experiment:
 SMALL = TrainingSettings(
     network=NetworkRecord(width=4, levels=2),
     fields=2,
+    images=2,
     validation_fields=1,
     field_px=32,
     oversampling=1,
@@ -55,13 +64,36 @@ SMALL = TrainingSettings(
 
 @pytest.fixture(scope="module")
 def optics() -> OpticsRecord:
-    return training_optics(experiment())
+    return training_optics(experiment(), scope="all")
 
 
 @pytest.fixture(scope="module")
 def fields(optics) -> Fields:
-    lens = experiment().optics
-    return make_fields(training_field, [1, 2], SMALL.field_px, lens, optics, 1)
+    return make_fields(training_field, [1, 2], Imaging(optics, 4, SMALL.field_px, 1, images=2))
+
+
+# Conditions
+
+
+def test_conditions_fill_their_ranges_and_the_experiments_own_are_the_most_frequent(optics):
+    rng = np.random.default_rng(0)
+    drawn = [Ranges(optics).draw(rng) for _ in range(2000)]
+    z, s = np.array([(c.z_um, c.coherence) for c in drawn]).T
+    assert 0.95 < z.min() < 1.1 < 12.8 < z.max() < 13.6
+    assert s.min() == 0 < 0.38 < s.max() < 0.43
+    assert np.mean(np.abs(z / 4 - 1) < 0.1) > 0.35
+    assert 0.4 < np.mean(s == 0) < 0.5
+    assert np.isfinite([c.numbers() for c in drawn]).all()
+    assert np.abs([c.numbers() for c in drawn]).max() < 6
+
+
+def test_a_lab_trains_around_its_own_conditions_and_its_calibration():
+    own = training_optics(
+        experiment(illumination={"coherence": 0.2}), Calibration(pixel_um=2.7, z_scale=1.1)
+    )
+    assert (own.pixel_um, own.z_um) == (2.7, pytest.approx(4.4))
+    assert (own.z_min_um, own.z_max_um) == (pytest.approx(3.96), pytest.approx(4.84))
+    assert (own.coherence_min, own.coherence_max) == (pytest.approx(0.15), pytest.approx(0.25))
 
 
 # Data
@@ -74,8 +106,23 @@ def blob(seed, shape, pixel_um):
     return np.exp(-r2 / 2 / 7**2).astype(np.float32)
 
 
+def perfect(optics, field_px) -> Imaging:
+    return Imaging(optics, 4, field_px, 1, imperfect=False)
+
+
+def at(optics, z_um, coherence=0.0) -> Conditions:
+    return Conditions(
+        optics.wavelength_um,
+        optics.numerical_aperture,
+        optics.refractive_index,
+        optics.pixel_um,
+        z_um,
+        coherence,
+    )
+
+
 def test_frame_and_phase_show_the_same_place(optics):
-    phase, seen = image_specimen(blob, 0, 48, experiment().optics, optics, 1, (4.0, -4.0))
+    phase, seen = perfect(optics, 48).under([at(optics, 4.0), at(optics, -4.0)], blob, 0)
     assert phase.shape == (192, 192)
     assert seen.shape == (2, 48, 48)
     peak = np.unravel_index(int(phase.argmax()), phase.shape)
@@ -88,18 +135,42 @@ def test_frame_and_phase_show_the_same_place(optics):
 
 def test_the_border_sees_what_lies_beyond(optics):
     """A wider field shows the same light: nothing comes in from the opposite edge."""
-    lens = experiment().optics
-    small = image_specimen(blob, 0, 24, lens, optics, 1, (4.0,))[1][0]
-    large = image_specimen(blob, 0, 64, lens, optics, 1, (4.0,))[1][0][20:44, 20:44]
+    here = [at(optics, 4.0)]
+    small = perfect(optics, 24).under(here, blob, 0)[1][0]
+    large = perfect(optics, 64).under(here, blob, 0)[1][0][20:44, 20:44]
     # Each is divided by its own mean.
     assert torch.allclose(small, large / large.mean(), atol=2e-3)
 
 
 def test_fields_are_finite_and_background_is_one(fields):
     assert fields.phases.shape == (2, 128, 128)
-    assert fields.frames.shape == (2, 32, 32)
+    assert fields.frames.shape == (2, 2, 32, 32)
+    assert fields.upsampling == 4
     assert torch.isfinite(fields.phases).all()
-    assert torch.allclose(fields.frames.mean((-2, -1)), torch.ones(2), atol=1e-5)
+    assert torch.allclose(fields.frames.mean((-2, -1)), torch.ones(2, 2), atol=1e-5)
+
+
+def test_fields_are_made_once(tmp_path, optics, fields):
+    imaging = Imaging(optics, 4, SMALL.field_px, 1, images=2)
+    heard = []
+    made = cached_fields(tmp_path, training_field, [1, 2], imaging, 1, heard.append)
+    (cache,) = tmp_path.iterdir()
+    begun = cache.stat().st_mtime_ns
+    read = cached_fields(tmp_path, training_field, [1, 2], imaging, 1, heard.append)
+    assert cache.stat().st_mtime_ns == begun
+    for got in (made, read):
+        assert torch.equal(got.phases, fields.phases)
+        assert torch.equal(got.frames, fields.frames)
+        assert got.conditions == fields.conditions
+    cached_fields(tmp_path, training_field, [1], imaging, 1, heard.append)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_several_processes_make_the_same_fields(optics):
+    imaging = Imaging(optics, 1, 32, 1, images=1)
+    alone, together = (make_fields(training_field, range(4), imaging, n) for n in (1, 2))
+    assert torch.equal(alone.frames, together.frames)
+    assert alone.conditions == together.conditions
 
 
 def test_noise_is_what_it_says():
@@ -111,24 +182,54 @@ def test_noise_is_what_it_says():
 
 
 def test_batches_are_a_pure_function_of_seed_and_step(fields):
-    first, again = (draw_batch(fields, SMALL, 3, 7) for _ in range(2))
-    assert first[0].shape == (2, 1, 16, 16)
-    assert first[1].shape == (2, 1, 64, 64)
-    assert torch.equal(first[0], again[0])
-    assert torch.equal(first[1], again[1])
-    assert not torch.equal(first[0], draw_batch(fields, SMALL, 3, 8)[0])
-    assert not torch.equal(first[0], draw_batch(fields, SMALL, 4, 7)[0])
+    batches = Batches([fields], [1.0], SMALL)
+    first, again = (batches.draw(3, 7) for _ in range(2))
+    assert first.inputs.shape == (2, 2, 16, 16)
+    assert first.conditions.shape == (2, NUMBERS)
+    assert first.phases.shape == (2, 1, 64, 64)
+    assert torch.equal(first.inputs, again.inputs)
+    assert torch.equal(first.phases, again.phases)
+    assert not torch.equal(first.inputs, batches.draw(3, 8).inputs)
+    assert not torch.equal(first.inputs, batches.draw(4, 7).inputs)
 
 
-def test_patches_keep_frame_and_phase_together():
+def test_patches_keep_frame_phase_and_conditions_together(optics):
     """A phase that is its own camera image, nearest neighbour: every patch must stay so."""
-    frame = 1 + torch.rand(1, 32, 32)
-    phase = frame.repeat_interleave(4, -1).repeat_interleave(4, -2)
-    quiet = SMALL.model_copy(update={"noise": (1e-9, 1e-9), "contrast_gain": 1.0, "batch": 16})
-    inputs, truth = draw_batch(Fields(phase, frame), quiet, 0, 0)
-    assert torch.allclose(truth[:, :, 1::4, 2::4], inputs + 1, atol=1e-5)
-    turned = {tuple(t[0, :2, 0].tolist()) for t in inputs}
-    assert len(turned) > 8
+    frame = 1 + torch.rand(1, 2, 32, 32)
+    frame = frame / frame.mean((-2, -1), keepdim=True)
+    two = (at(optics, 3.0), at(optics, 9.0, 0.3))
+    quiet = SMALL.model_copy(update={"noise": (1e-9, 1e-9), "batch": 16})
+    for k, conditions in enumerate(two):
+        phase = frame[:, k].repeat_interleave(4, -1).repeat_interleave(4, -2)
+        one = Fields(phase, frame[:, k : k + 1], ((conditions,),))
+        batch = Batches([one], [1.0], quiet).draw(0, 0)
+        scale = NetworkInputs(conditions, (32, 32))(frame[:, k])[0, 0].std() / frame[0, k].std()
+        seen = batch.inputs[:, :1] / scale + 1
+        assert torch.allclose(batch.phases[:, :, 1::4, 2::4], seen, atol=1e-4)
+        assert torch.equal(batch.conditions[3], torch.from_numpy(conditions.numbers()))
+        assert len({tuple(t[0, :2, 0].tolist()) for t in batch.inputs}) > 8
+
+
+def test_recorded_frames_get_no_noise_and_sets_are_drawn_in_their_shares(fields, optics):
+    real = Fields(0 * fields.phases, fields.frames, fields.conditions, noisy=True)
+    batches = Batches([fields, real], [1.0, 3.0], SMALL.model_copy(update={"batch": 200}))
+    batch = batches.draw(0, 0)
+    recorded = batch.phases.abs().amax((1, 2, 3)) == 0
+    assert 0.6 < float(recorded.float().mean()) < 0.9
+    loud = SMALL.model_copy(update={"noise": (0.5, 0.5), "batch": 8})
+    assert Batches([real], [1.0], loud).draw(0, 0).inputs.abs().max() < 20
+
+
+def test_the_structure_loss_is_the_metric():
+    rng = np.random.default_rng(0)
+    truth = rng.random((64, 64)).cumsum(0).cumsum(1) / 400
+    image = truth + 0.05 * rng.standard_normal((64, 64))
+    loss = structure_loss(
+        torch.from_numpy(image)[None, None].float(),
+        torch.from_numpy(truth)[None, None].float(),
+        torch.tensor([np.ptp(truth)]),
+    )
+    assert float(loss) == pytest.approx(1 - ssim(image, truth), abs=1e-4)
 
 
 def test_losses_are_zero_for_the_truth():
@@ -158,8 +259,18 @@ def figures(network):
     return {"score": total, "rmse_rad": 1.0}
 
 
-def trainer(tmp_path, fields, optics, steps, settings=SMALL, seed=0, **kwargs) -> Trainer:
-    return Trainer(fields, optics, settings, seed, Budget(steps), tmp_path / "c", **kwargs)
+def trainer(tmp_path, fields, steps, settings=SMALL, seed=0, **kwargs) -> Trainer:
+    torch.manual_seed(seed)
+    return Trainer(
+        build_network(settings.network),
+        Batches([fields], [1.0], settings),
+        settings,
+        seed,
+        Budget(steps),
+        "these optics",
+        tmp_path / "c",
+        **kwargs,
+    )
 
 
 def weights_after(run: Trainer, validate=figures) -> dict[str, torch.Tensor]:
@@ -176,10 +287,10 @@ class StoppedError(Exception):
     pass
 
 
-def test_killed_and_resumed_is_undisturbed(tmp_path, fields, optics):
-    whole = weights_after(trainer(tmp_path, fields, optics, 8, validations=1))
+def test_killed_and_resumed_is_undisturbed(tmp_path, fields):
+    whole = weights_after(trainer(tmp_path, fields, 8, validations=1))
 
-    interrupted = trainer(tmp_path, fields, optics, 8, checkpoint_s=0.0, validations=1)
+    interrupted = trainer(tmp_path, fields, 8, checkpoint_s=0.0, validations=1)
     step = interrupted._train_step
 
     def train_step(rate, progress):
@@ -190,7 +301,7 @@ def test_killed_and_resumed_is_undisturbed(tmp_path, fields, optics):
     interrupted._train_step = train_step
     with pytest.raises(StoppedError):
         weights_after(interrupted)
-    resumed = trainer(tmp_path, fields, optics, 8, validations=1)
+    resumed = trainer(tmp_path, fields, 8, validations=1)
     assert resumed.step == 5
     after = weights_after(resumed)
     assert whole.keys() == after.keys()
@@ -198,13 +309,13 @@ def test_killed_and_resumed_is_undisturbed(tmp_path, fields, optics):
     assert not (tmp_path / "c").exists()
 
 
-def test_another_trainings_checkpoint_is_refused(tmp_path, fields, optics):
-    trainer(tmp_path, fields, optics, 8)._save()
+def test_another_trainings_checkpoint_is_refused(tmp_path, fields):
+    trainer(tmp_path, fields, 8)._save()
     with pytest.raises(MethodError, match="other settings, optics or seed"):
-        trainer(tmp_path, fields, optics, 8, seed=1)
+        trainer(tmp_path, fields, 8, seed=1)
     (tmp_path / "c").write_bytes(b"torn")
     with pytest.raises(MethodError, match="can't be read"):
-        trainer(tmp_path, fields, optics, 8)
+        trainer(tmp_path, fields, 8)
 
 
 def test_checkpoints_hold_no_code(tmp_path):
@@ -213,10 +324,10 @@ def test_checkpoints_hold_no_code(tmp_path):
         load_checkpoint(tmp_path / "c", "a")
 
 
-def test_the_best_weights_are_kept(tmp_path, fields, optics):
+def test_the_best_weights_are_kept(tmp_path, fields):
     scores = iter([3.0, 5.0, 4.0, 1.0, 2.0])
     kept = []
-    run = trainer(tmp_path, fields, optics, 5, validations=5)
+    run = trainer(tmp_path, fields, 5, validations=5)
     run.run(
         lambda network: {"score": next(scores)},
         lambda network, event: kept.append(event.validation["score"]),
@@ -225,24 +336,27 @@ def test_the_best_weights_are_kept(tmp_path, fields, optics):
     assert kept == [3.0, 5.0]
 
 
-def test_a_diverging_training_stops(tmp_path, fields, optics):
-    poisoned = Fields(fields.phases * float("inf"), fields.frames)
+def test_a_diverging_training_stops(tmp_path, fields):
+    poisoned = Fields(fields.phases * float("inf"), fields.frames, fields.conditions)
     with pytest.raises(MethodError, match="loss became"):
-        weights_after(trainer(tmp_path, poisoned, optics, 3))
+        weights_after(trainer(tmp_path, poisoned, 3))
 
 
-def test_it_learns(tmp_path, fields, optics):
+def test_it_learns(tmp_path, fields):
     """Sixty steps on two small fields: better than saying zero everywhere."""
     settings = SMALL.model_copy(
         update={"network": NetworkRecord(width=8, levels=2), "batch": 4, "average_steps": 10}
     )
-    run = trainer(tmp_path, fields, optics, 60, settings)
+    run = trainer(tmp_path, fields, 60, settings)
     network = build_network(settings.network).eval()
     network.load_state_dict(weights_after(run))
-    frame = (fields.frames[:, None] - 1) * settings.contrast_gain
+    here = fields.conditions[0][0]
+    inputs = NetworkInputs(here, (32, 32))(fields.frames[:1, 0])
     with torch.inference_mode():
-        error = (network(frame)[:, 0] - fields.phases).square().mean()
-    assert error < 0.5 * fields.phases.square().mean()
+        phase = network(inputs, torch.from_numpy(here.numbers())[None])[0, 0]
+    truth = fields.phases[0].float()
+    estimate = inputs[0, 1].repeat_interleave(4, -1).repeat_interleave(4, -2)
+    assert (phase - truth).square().mean() < 0.7 * (estimate - truth).square().mean()
 
 
 # The verbs
@@ -259,9 +373,16 @@ def test_train_leaves_weights_that_fit(tmp_path):
     load_network(out)
     lines = [json.loads(line) for line in out.with_suffix(".log.jsonl").read_text().splitlines()]
     assert lines == heard
-    assert lines[0]["fields"] == 3
+    assert lines[0]["begins_at_step"] == 0
     assert lines[-1]["kept"] is True
-    assert {p.suffix for p in out.parent.iterdir()} == {".safetensors", ".jsonl"}
+    assert sorted({p.suffix for p in out.parent.iterdir()}) == [
+        ".jsonl",
+        ".md",
+        ".pictures",
+        ".pt",
+        ".safetensors",
+    ]
+    assert sha256(out) in out.with_suffix(".md").read_text()
     again = train_dl_srqpi(
         experiment(), tmp_path / "b.safetensors", steps=3, seed=5, settings=SMALL
     )
@@ -274,6 +395,9 @@ def test_train_leaves_weights_that_fit(tmp_path):
     [
         ({"sequence": {"foci_um": [0.0]}}, {}, "defocused"),
         ({"sequence": {"foci_um": [-4.0, 4.0]}}, {}, "weights are for one"),
+        ({"sequence": {"foci_um": [-4.0]}}, {}, "upstream"),
+        ({}, {"scope": "al"}, "no conditions 'al'"),
+        ({}, {"network": "bass"}, "no network 'bass'"),
         ({}, {"minutes": 0}, "needs time"),
         ({}, {"steps": 0}, "needs time"),
         ({}, {"steps": 1, "minutes": 1}, "both given"),
@@ -292,4 +416,24 @@ def test_methods_without_a_network():
 
 
 def test_weights_are_named_after_their_optics(optics):
-    assert weights_name(optics) == "dl_srqpi_na0.4_550nm_2.6um_z4.safetensors"
+    assert weights_name("base", optics) == "dl_srqpi_base_na0.4_550nm_2.6um.safetensors"
+
+
+def test_fine_tuning_begins_with_the_weights_and_another_upsampling_keeps_all_but_the_last_layer(
+    tmp_path,
+):
+    first = tmp_path / "first.safetensors"
+    train_dl_srqpi(experiment(), first, steps=2, settings=SMALL)
+    tuned = tmp_path / "tuned.safetensors"
+    still = SMALL.model_copy(update={"learning_rate": 1e-12})
+    result = train_dl_srqpi(
+        experiment(), tuned, steps=1, settings=still, begin_from=first, upsampling=2
+    )
+    assert result["training"]["begun_from"] == sha256(first)
+    before, after = (load_network(path)[0] for path in (first, tuned))
+    assert (before.record.upsampling, after.record.upsampling) == (4, 2)
+    assert all(
+        torch.allclose(value, after.state_dict()[name], atol=1e-3)
+        for name, value in before.state_dict().items()
+        if not name.startswith("head")
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, nearest
@@ -26,7 +26,7 @@ def train(
     steps: int | None = None,
     seed: int = 0,
     network: str = "base",
-    scope: Scope = "own",
+    scope: str = "own",
     upsampling: int = 4,
     begin_from: Path | None = None,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -59,6 +59,8 @@ def train(
         If the method has nothing to train.
     """
     _check(method)
+    if scope not in get_args(Scope):
+        raise ExperimentError(f"there are no conditions '{scope}'", nearest(scope, get_args(Scope)))
     from pipeline.training.train_dl_srqpi import train_dl_srqpi  # noqa: PLC0415 - torch
 
     return train_dl_srqpi(
@@ -68,7 +70,7 @@ def train(
         steps=steps,
         seed=seed,
         network=network,
-        scope=scope,
+        scope=cast(Scope, scope),
         upsampling=upsampling,
         begin_from=begin_from,
         report=report,

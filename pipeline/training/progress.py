@@ -1,0 +1,30 @@
+"""What a training says on a terminal, on stderr: a line now and then."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+_EVERY_STEPS = 500
+
+
+class Progress:
+    """Takes the lines of a training's log."""
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        """Print those that somebody waits for."""
+        if "fields_made" in line:
+            self._say(f"{line['fields_made']} fields made, {line['minutes']:.1f} min")
+        elif "validation" in line:
+            figures = line["validation"]
+            kept = "kept" if line["kept"] else "not kept"
+            self._say(
+                f"step {line['step']}, {line['minutes']:.1f} min, {100 * line['progress']:.0f} %: "
+                f"SSIM {figures['ssim']:.3f}, foreground {figures['ssim_foreground']:.3f}, "
+                f"RMSE {figures['rmse_rad']:.3f} rad, {kept}"
+            )
+        elif line.get("step", 1) % _EVERY_STEPS == 0 and "loss" in line:
+            self._say(f"step {line['step']}, {line['minutes']:.1f} min: loss {line['loss']:.4f}")
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
