@@ -164,18 +164,35 @@ def test_the_residual_knows_absorption_as_mu(use):
     assert quality["residual"] > 2
 
 
-def test_a_large_field_is_checked_in_a_window_of_affordable_size(use, monkeypatch):
+def test_a_large_field_is_checked_in_windows_of_affordable_size_that_frames_draw_lots_for(
+    use, monkeypatch
+):
     exp = experiment(shape=(200, 240))
     phase = bump((400, 480), 0.8)
     frames, records = take(exp, phase)
-    frames[:, :10] = 0  # outside the window: not seen
     monkeypatch.setattr("pipeline.stages.residual._BUDGET", {"cpu": 150_000})
     use(Answer(phase[None]))
     core = SlotReconstructor(exp, CALIBRATION)
-    window = core._residual._window
-    assert window.y.stop - window.y.start == window.x.stop - window.x.start < 200
-    _, quality = core.reconstruct(frames, records)
-    assert 0.8 < quality["residual"] < 1.2
+    windows = core._check.windows
+    size = windows[0].y.stop - windows[0].y.start
+    assert size < 200
+    assert {(w.y.stop - w.y.start, w.x.stop - w.x.start) for w in windows} == {(size, size)}
+    # The inner halves of all of them leave no gap between the outer borders.
+    seen = np.zeros((200, 240), bool)
+    for w in windows:
+        seen[
+            w.y.start + size // 4 : w.y.stop - size // 4,
+            w.x.start + size // 4 : w.x.stop - size // 4,
+        ] = True
+    assert seen[size // 4 : -(size // 4), size // 4 : -(size // 4)].all()
+    rng = np.random.default_rng(0)
+    drawn = [
+        core._check.window(frames + rng.integers(0, 9, frames.shape, np.uint16)) for _ in range(60)
+    ]
+    assert len({(w.y.start, w.x.start) for w in drawn}) == len(windows)
+    first, again = (core.reconstruct(frames, records).quality for _ in range(2))
+    assert 0.8 < first["residual"] < 1.2
+    assert again["residual"] == first["residual"]
 
 
 @pytest.mark.parametrize("accepts_gaps", [False, True])

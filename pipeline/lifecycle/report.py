@@ -6,12 +6,10 @@ Frames are counted from the ledgers, never from telemetry: the report is true of
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
 from pipeline.durable import replace_file
@@ -20,12 +18,19 @@ from pipeline.frames import FrameStatus
 from pipeline.lifecycle.report_calibration import calibration_line, calibration_report
 from pipeline.lifecycle.report_light import light_line, light_report
 from pipeline.lifecycle.report_page import figure, report_page
+from pipeline.lifecycle.report_trust import (
+    TRUST_FIELDS,
+    finite,
+    quantile,
+    trust_lines,
+    trust_report,
+)
 from pipeline.lifecycle.sessions import Session, read_sessions
 from pipeline.store.frame_counts import count_frames
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder, RunState
 
-_PHASE_FIELDS = ("latency_s", "seconds", "residual")
+_PHASE_FIELDS = ("latency_s", "seconds", *TRUST_FIELDS)
 
 
 def write_report(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
@@ -46,7 +51,7 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
     done = reader.reconstructed()
     phase = {name: reader.phase_records.last(name)[done] for name in _PHASE_FIELDS}
     # A recording need not know when its frames were taken.
-    times = np.sort(_finite(frames["time_utc"][frames["status"] == FrameStatus.WRITTEN]))
+    times = np.sort(finite(frames["time_utc"][frames["status"] == FrameStatus.WRITTEN]))
     calibration = calibration_report(
         experiment,
         Calibration.load(folder.calibration),
@@ -55,7 +60,7 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
     # A session whose counters were lost with the machine delivered at least what it stored.
     acquired = max(sum(s.acquired or 0 for s in sessions), counts.written)
     duration = float(times[-1] - times[0]) if len(times) > 1 else 0.0
-    latencies = _finite(phase["latency_s"]) * 1e3
+    latencies = finite(phase["latency_s"]) * 1e3
     report: dict[str, Any] = {
         "name": experiment.name,
         "method": experiment.reconstruction.method,
@@ -71,8 +76,8 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
         "fps": round((len(times) - 1) / duration, 3) if duration else None,
         "first_result_s": _first_result_s(sessions, reader),
         "latency_ms": {
-            "p50": _quantile(latencies, 0.5),
-            "p99": _quantile(latencies, 0.99),
+            "p50": quantile(latencies, 0.5),
+            "p99": quantile(latencies, 0.99),
         },
         "stages": {
             "sessions": [
@@ -80,11 +85,11 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
                 for s in sessions
             ],
             "reconstruct_s": {
-                "p50": _quantile(_finite(phase["seconds"]), 0.5),
-                "p99": _quantile(_finite(phase["seconds"]), 0.99),
+                "p50": quantile(finite(phase["seconds"]), 0.5),
+                "p99": quantile(finite(phase["seconds"]), 0.99),
             },
         },
-        "residual": _quantile(_finite(phase["residual"]), 0.5),
+        **trust_report(phase),
         **light_report(reader, sessions),
         "uncalibrated": calibration["missing"],
         "calibration": calibration,
@@ -123,20 +128,6 @@ def _seconds(session: Session) -> float | None:
     return None if session.ended_utc is None else round(session.ended_utc - session.began_utc, 3)
 
 
-def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    finite: NDArray[np.float64] = values[np.isfinite(values)]
-    return finite
-
-
-def _quantile(values: NDArray[np.float64], q: float) -> float | None:
-    return None if not len(values) else _rounded(float(np.quantile(values, q)))
-
-
-def _rounded(value: float) -> float:
-    """Four significant digits: more would be noise in a report."""
-    return value if value == 0 else round(value, 3 - math.floor(math.log10(abs(value))))
-
-
 def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
     """The report in a few lines, for the terminal."""
     lines = [
@@ -158,10 +149,7 @@ def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
             f"PSNR {figure(quality['psnr_db'], '.1f', ' dB')}  "
             f"RMSE {figure(quality['rmse_rad'], '.3f', ' rad')} against the simulator's truth"
         )
-    if report["residual"] is not None:
-        lines.append(
-            f"  residual {report['residual']:.3g} (reduced chi²; 1 is the camera's own noise)"
-        )
+    lines += [f"  {line}" for line in trust_lines(report)]
     lines.append(f"  light    {light_line(report)}")
     lines.append(f"  calibration {calibration_line(report['calibration'])}")
     lines.append(f"  report   {folder / 'report.html'}")

@@ -16,6 +16,7 @@ from pipeline.experiment import Experiment
 from pipeline.frames import SlotKey
 from pipeline.lifecycle.report_calibration import calibration_html
 from pipeline.lifecycle.report_light import light_html
+from pipeline.lifecycle.report_trust import trust_rows
 from pipeline.lifecycle.spread import spread_slots
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder
@@ -98,7 +99,7 @@ def _reconstruction_table(report: dict[str, Any]) -> str:
 
 
 def _trust(report: dict[str, Any]) -> str:
-    rows = [("residual (reduced χ²)", _number(report["residual"], ""))]
+    rows = trust_rows(report)
     quality = report.get("quality")
     if quality:
         rows += [

@@ -35,6 +35,13 @@ log = logging.getLogger("livephase")
 
 # The hand-off is to take a millisecond or two, so the ring is looked at that often.
 _LOOK_S = 0.001
+# Metric and the quality that it shows.
+_TRUST_METRICS = (
+    ("residual", "residual"),
+    ("unexplained", "unexplained"),
+    ("alarm", "alarm"),
+    ("phase_scale_uncertainty", "scale_uncertainty"),
+)
 # Results whose pyramid is durable but whose raw record is not there yet: bounds memory.
 _MOST_UNCOMMITTED = 32
 
@@ -154,8 +161,11 @@ class Reconstructing:
             self._counters.observe("latency_seconds", now - arrived)
         self._mailbox.put(key, result.images[0], quality)
         self._counters.observe("reconstruction_seconds", now - began)
-        if np.isfinite(quality["residual"]):
-            self._counters.set("residual", quality["residual"])
+        for metric, name in _TRUST_METRICS:
+            if np.isfinite(quality.get(name, np.nan)):
+                self._counters.set(metric, quality[name])
+        if quality.get("alarm", 0.0) > 1:
+            self._counters.add("alarms", 1)
         pending = self._writer.write_levels(key, result.images)
         self._uncommitted.append(_Result(pending, slot_crc(frames, records), quality))
 

@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
 from pipeline.errors import MethodError, SlotError
-from pipeline.experiment import Experiment
+from pipeline.experiment import Condenser, Experiment
 from pipeline.frames import FrameStatus, Measurement, SlotKey, empty_records
 from pipeline.instrument import missing_aspects
 from pipeline.methods.contract import Method
+from pipeline.methods.fill import fill_invalid
 from pipeline.methods.registry import find_method
-from pipeline.optics.sensor import Correction
+from pipeline.optics.residual import Agreement
+from pipeline.optics.sensor import Corrected, Correction
+from pipeline.stages.alarm import Signs, alarm, contrast_skewness
 from pipeline.stages.residual import ResidualCheck
+from pipeline.stages.scale import scale_uncertainty
 
 
 class SlotResult(NamedTuple):
@@ -78,6 +82,8 @@ class SlotReconstructor:
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; the experiment's where None.
     threads
         Of torch on the CPU; its own choice where None. A result's last bits may depend on it.
+    whole_field
+        Check all of the field against the measured light, whatever it costs (see `ResidualCheck`).
 
     Attributes
     ----------
@@ -96,6 +102,8 @@ class SlotReconstructor:
         calibration: Calibration,
         device: str | None = None,
         threads: int | None = None,
+        *,
+        whole_field: bool = False,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -107,12 +115,22 @@ class SlotReconstructor:
         self._method = method.load(experiment, calibration, self.device, weights)
         self._frames = list(self.measurement.frames)
         self._correction = Correction(experiment, calibration, self._frames, self.device)
-        self._residual = ResidualCheck(experiment, calibration, self.measurement, self.device)
+        self._check = ResidualCheck(
+            experiment, calibration, self.measurement, self.device, whole_field=whole_field
+        )
         self._uncalibrated = float(bool(missing_aspects(experiment, calibration)))
+        self._scale_uncertainty = scale_uncertainty(
+            method, experiment, calibration, self.measurement, self.device, weights
+        )
+        self._z_um = defocus_of_brightfield(experiment, calibration, self.measurement)
+        self._pixel_um = calibration.pixel_um or experiment.pixel_um
         y, x = experiment.plan().frame_shape
         s = self.measurement.upsampling
         self._image_shape = (len(self.measurement.outputs), s * y, s * x)
         self._plan = experiment.plan()
+        # Of dark frames no pixel is saturated: what is invalid then always is.
+        dark = np.zeros((len(self._frames), y, x), self._plan.dtype)
+        self._usable = self._correction(dark, np.ones(len(dark), bool))[1]
 
     def warm_up(self) -> None:
         """Reconstruct a slot of nothing: kernels are chosen and memory is taken before the first frame comes."""
@@ -141,8 +159,10 @@ class SlotReconstructor:
         SlotResult or None
             None if a frame of the measurement is missing and the method accepts no gaps. `quality`
             has ``residual`` (reduced χ² of predicted against measured counts, see `ResidualCheck`),
-            ``valid_share`` (of the measured pixels that could be used), ``uncalibrated`` (1 if the
-            calibration lacks something, else 0) and ``seconds`` of computing.
+            ``unexplained`` (share of the measured structure), ``alarm`` (above 1: look, see
+            `pipeline.stages.alarm`), ``scale_uncertainty`` (relative, of the phase, see
+            `pipeline.stages.scale`), ``valid_share`` (of the measured pixels that could be used),
+            ``uncalibrated`` (1 if the calibration lacks something, else 0) and ``seconds`` of computing.
 
         Raises
         ------
@@ -157,7 +177,8 @@ class SlotReconstructor:
         began = time.perf_counter()
         present = records["status"][self._frames] == FrameStatus.WRITTEN
         # Picking by a list copies: the caller's memory may be a ring's, or read-only.
-        measured = self._correction.correct(frames[self._frames], present)
+        chosen = frames[self._frames]
+        measured = self._correction.correct(chosen, present)
         images = self._method(measured.frames[None], measured.valid[None]).images
         if tuple(images.shape) != (1, *self._image_shape):
             raise MethodError(
@@ -171,19 +192,48 @@ class SlotReconstructor:
                 f"method {self._name} gave NaN or infinite pixels",
                 "look at the frames, and at reconstruction.settings and weights",
             )
+        agreement = self._check(measured, images, self._check.window(chosen))
         quality = {
-            "residual": self._residual(measured, images),
+            "residual": float(agreement.residual[0]),
+            "unexplained": float(agreement.unexplained[0]),
+            "alarm": alarm(self._signs(measured, present, agreement)),
+            "scale_uncertainty": self._scale_uncertainty,
             "valid_share": float(measured.valid.float().mean()),
             "uncalibrated": self._uncalibrated,
         }
         out = images.cpu().contiguous().numpy()
         return SlotResult(out, {**quality, "seconds": time.perf_counter() - began})
 
+    def _signs(
+        self, measured: Corrected, present: NDArray[np.bool_], agreement: Agreement
+    ) -> Signs:
+        """What speaks against an image, in figures."""
+        there = torch.from_numpy(present).to(self.device)
+        usable, valid = self._usable[there], measured.valid[there]
+        filled = fill_invalid(measured.frames[None], measured.valid[None])[0]
+        return Signs(
+            unexplained=float(agreement.unexplained[0]),
+            worst_block=float(agreement.worst_block[0]),
+            saturated=1 - float(valid.sum() / usable.sum()),
+            skewness=contrast_skewness(filled, self._z_um, self._pixel_um),
+        )
+
 
 def reconstructible(measurement: Measurement, records: NDArray[np.void]) -> bool:
     """Whether a slot with these records ``[K]`` has the frames that the method needs."""
     present = records["status"][list(measurement.frames)] == FrameStatus.WRITTEN
     return bool(present.any() if measurement.accepts_gaps else present.all())
+
+
+def defocus_of_brightfield(
+    experiment: Experiment, calibration: Calibration, measurement: Measurement
+) -> list[float]:
+    """True z of each frame of a measurement under a condenser, µm; 0 under single LEDs, whose light is oblique."""
+    foci = experiment.sequence.foci_um
+    if not isinstance(experiment.illumination, Condenser):
+        return [0.0] * len(measurement.frames)
+    nominal = [foci[k % len(foci)] for k in measurement.frames]
+    return [calibration.true_focus_um(z) if z else 0.0 for z in nominal]
 
 
 def not_reconstructed(key: SlotKey) -> str:

@@ -5,22 +5,40 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
-from pipeline.experiment import Experiment
+from pipeline.experiment import Condenser, Experiment
 from pipeline.frames import Measurement
-from pipeline.optics.forward import diffraction_spread_um, intensity_samples, predict_frames
-from pipeline.optics.illumination import channel_source
-from pipeline.optics.residual import residual
+from pipeline.optics.forward import (
+    diffraction_spread_um,
+    intensity_samples,
+    spectrum_camera_intensity,
+    thin_specimen,
+)
+from pipeline.optics.illumination import (
+    Source,
+    background_intensity,
+    calibrated_source,
+    condenser_source,
+)
+from pipeline.optics.residual import Agreement, agreement
 from pipeline.optics.sensor import Corrected
+from pipeline.optics.weak_absorption import absorption_contrast
 
-# Complex samples that predicting one slot may cost, waves times image samples: about half a
-# second of one CPU core, or a few hundredths on a GPU.
-_BUDGET = {"cpu": 1 << 24, "cuda": 1 << 28}
+# Complex samples that predicting one slot may cost, waves times image samples: a tenth of a second
+# of one CPU core, or a few hundredths on a GPU.
+_BUDGET = {"cpu": 1 << 23, "cuda": 1 << 28}
 # A window is at least so many times as wide as the border that is left out of it: half counts.
 _LEAST_BORDERS = 4
 _STEP = 16
+# One ring of plane waves instead of the forward model's three leaves 0.1 % of the contrast's energy up
+# to this coherence and blur in camera pixels, two rings 0.3 % up to S = 0.4 and z = 13 µm.
+_ONE_RING_COHERENCE, _ONE_RING_BLUR_PX = 0.21, 0.3
+# Every so many pixels along each axis decide which window a frame is checked in.
+_LOTS = 16
 
 
 @dataclass(frozen=True)
@@ -38,13 +56,34 @@ class _Window:
         )
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """What predicting one frame of the measurement takes."""
+
+    source: Source
+    background: float
+    z_um: float
+
+
 class ResidualCheck:
-    """Reduced χ² of predicted against measured counts of one slot's measurement.
+    """Predicted against measured counts of one slot's measurement.
 
     The image's phase, and its absorption where the method yields one, go through the forward model
     to the frames that they should have made. Abbe summation costs a Fourier transform for each LED
-    or condenser point, often far more than the reconstruction: where the whole field would cost too
-    much, a window in its middle is predicted.
+    or condenser point, often more than the reconstruction: where the whole field would cost too
+    much, one window is predicted. Which one, out of those that together cover the field, the frame's own
+    pixels decide: its noise draws lots, so all have their turn, no state is kept, and a frame that
+    is reconstructed again is checked in the same place.
+
+    Parameters
+    ----------
+    whole_field
+        Predict all of the field, whatever it costs.
+
+    Attributes
+    ----------
+    windows
+        That cover the field but for its outer border; a single one where it is affordable.
     """
 
     def __init__(
@@ -53,17 +92,35 @@ class ResidualCheck:
         calibration: Calibration,
         measurement: Measurement,
         device: str,
+        *,
+        whole_field: bool = False,
     ) -> None:
         self._calibration = calibration
         self._measurement = measurement
-        self._window = _window(experiment, calibration, measurement, device)
-        shape = (
-            self._window.y.stop - self._window.y.start,
-            self._window.x.stop - self._window.x.start,
-        )
-        # The forward model knows only whole cameras: the window becomes one.
+        self._optics = experiment.optics
+        self._pixel_um = calibration.pixel_um or experiment.pixel_um
+        light = experiment.illumination
+        self._coherence = light.coherence if isinstance(light, Condenser) else None
+        plan = experiment.plan()
+        self._frames = []
+        for k in measurement.frames:
+            channel, focus = divmod(k, len(plan.foci_um))
+            z_um = calibration.true_focus_um(plan.foci_um[focus])
+            source = (
+                calibrated_source(experiment, plan.channels[channel].name, calibration)
+                if self._coherence is None
+                else self._few_waves(self._coherence, z_um)
+            )
+            background = background_intensity(source, self._optics) or 1.0
+            self._frames.append(_Frame(source, background, z_um))
+        shape = plan.frame_shape
+        side = max(shape) if whole_field else self._affordable_side(shape, device)
+        self.windows = _windows(shape, side, self._border_px())
+        # The forward model knows only whole cameras: a window becomes one.
+        first = self.windows[0]
+        size = (first.y.stop - first.y.start, first.x.stop - first.x.start)
         microscope = experiment.microscope
-        camera = microscope.camera.model_copy(update={"shape_px": shape})
+        camera = microscope.camera.model_copy(update={"shape_px": size})
         self._experiment = experiment.model_copy(
             update={"microscope": microscope.model_copy(update={"camera": camera})}
         )
@@ -71,8 +128,13 @@ class ResidualCheck:
         self._phase = outputs.index("phase")
         self._absorption = outputs.index("absorption") if "absorption" in outputs else None
 
-    def __call__(self, measured: Corrected, images: torch.Tensor) -> float:
-        """Reduced χ²: 1 is the camera's noise alone; NaN where no pixel can be compared.
+    def window(self, raw: NDArray[np.unsignedinteger]) -> _Window:
+        """Where a slot of raw frames ``[K, Y, X]`` is checked: a function of its pixels alone."""
+        drawn = int(raw[..., ::_LOTS, ::_LOTS].sum(dtype=np.uint64))
+        return self.windows[drawn % len(self.windows)]
+
+    def __call__(self, measured: Corrected, images: torch.Tensor, window: _Window) -> Agreement:
+        """Of one slot, ``[1]`` each.
 
         Parameters
         ----------
@@ -81,22 +143,74 @@ class ResidualCheck:
         images
             ``[C, s·Y, s·X]`` of the method: ``phase`` in radians, ``absorption`` the μ of exp(-μ).
         """
-        w, frames = self._window, self._measurement.frames
-        part = images[(slice(None), *w.upsampled(self._measurement.upsampling))]
-        lost = None if self._absorption is None else 1 - torch.exp(-part[self._absorption])
-        predicted = predict_frames(
-            part[self._phase], lost, self._experiment, self._calibration, frames
-        )
-        chi_squared = residual(
-            measured.frames[None, :, w.y, w.x],
-            measured.valid[None, :, w.y, w.x],
-            predicted[None],
+        part = images[(slice(None), *window.upsampled(self._measurement.upsampling))]
+        phase = part[self._phase]
+        return agreement(
+            measured.frames[None, :, window.y, window.x],
+            measured.valid[None, :, window.y, window.x],
+            self._predict(part)[None],
             self._experiment,
             self._calibration,
-            indices=frames,
-            level=_part(measured.level, w),
+            indices=self._measurement.frames,
+            level=_part(measured.level, window),
+            absorption=self._absorbed(phase),
         )
-        return float(chi_squared[0])
+
+    def _predict(self, part: torch.Tensor) -> torch.Tensor:
+        """``[K, Y, X]`` of the window, 1 where there is no specimen."""
+        s = self._measurement.upsampling
+        lost = None if self._absorption is None else 1 - torch.exp(-part[self._absorption])
+        spectrum = torch.fft.fft2(thin_specimen(part[self._phase], lost))
+        shape = (part.shape[-2] // s, part.shape[-1] // s)
+        return torch.stack(
+            [
+                spectrum_camera_intensity(
+                    spectrum,
+                    self._pixel_um / s,
+                    self._optics,
+                    frame.source,
+                    frame.z_um,
+                    frame_shape=shape,
+                )
+                / frame.background
+                for frame in self._frames
+            ]
+        )
+
+    def _absorbed(self, phase: torch.Tensor) -> torch.Tensor | None:
+        """``[1, K, Y, X]`` of `absorption_contrast`, where the method doesn't yield the absorption itself."""
+        if self._absorption is not None or self._coherence is None:
+            return None
+        s = self._measurement.upsampling
+        return torch.stack(
+            [
+                absorption_contrast(
+                    phase, self._pixel_um, self._optics, frame.z_um, self._coherence, s
+                )
+                for frame in self._frames
+            ]
+        )[None]
+
+    def _few_waves(self, coherence: float, z_um: float) -> Source:
+        """A condenser of as few plane waves as a comparison needs: a third of the rings, a fifth of the time."""
+        blur_px = coherence * self._optics.numerical_aperture * abs(z_um) / self._pixel_um
+        few = coherence <= _ONE_RING_COHERENCE and blur_px <= _ONE_RING_BLUR_PX
+        return condenser_source(self._optics, coherence, rings=1 if few else 2)
+
+    def _border_px(self) -> int:
+        """Camera pixels at a window's edge that are not compared."""
+        z_um = max(abs(frame.z_um) for frame in self._frames)
+        return math.ceil(diffraction_spread_um(self._optics, z_um) / self._pixel_um)
+
+    def _affordable_side(self, shape: tuple[int, int], device: str) -> int:
+        """Edge of the window that may be predicted; the field's longer one where all of it may."""
+        waves = sum(len(frame.source.weights) for frame in self._frames)
+        samples = intensity_samples(self._pixel_um, self._optics)
+        most_pixels = _BUDGET[torch.device(device).type] / (waves * samples**2)
+        if math.prod(shape) <= most_pixels:
+            return max(shape)
+        side = max(math.isqrt(int(most_pixels)), _LEAST_BORDERS * self._border_px(), _STEP)
+        return side // _STEP * _STEP
 
 
 def _part(level: torch.Tensor, window: _Window) -> torch.Tensor:
@@ -104,25 +218,22 @@ def _part(level: torch.Tensor, window: _Window) -> torch.Tensor:
     return level if level.shape[-2:] == (1, 1) else level[:, window.y, window.x]
 
 
-def _window(
-    experiment: Experiment, calibration: Calibration, measurement: Measurement, device: str
-) -> _Window:
-    """The whole field, or as much of its middle as may be predicted."""
-    plan = experiment.plan()
-    pixel_um = calibration.pixel_um or experiment.pixel_um
-    foci = len(plan.foci_um)
-    waves = sum(
-        len(channel_source(experiment, plan.channels[k // foci].name).weights)
-        for k in measurement.frames
+def _windows(shape: tuple[int, int], side: int, border: int) -> list[_Window]:
+    """Windows of one size whose inner parts cover the field but for its outer border."""
+    rows, columns = (
+        [
+            slice(start, start + size)
+            for start in np.linspace(0, n - size, _count(n, size, border)).round().astype(int)
+        ]
+        for n in shape
+        for size in [min(side, n)]
     )
-    samples = intensity_samples(pixel_um, experiment.optics)
-    most_pixels = _BUDGET[torch.device(device).type] / (waves * samples**2)
-    z_um = max(abs(plan.foci_um[k % foci]) for k in measurement.frames)
-    border = math.ceil(diffraction_spread_um(experiment.optics, z_um) / pixel_um)
-    side = max(math.isqrt(int(most_pixels)), _LEAST_BORDERS * border, _STEP) // _STEP * _STEP
-    height, width = plan.frame_shape
-    if height * width <= most_pixels:
-        side = max(height, width)
-    y, x = min(side, height), min(side, width)
-    top, left = (height - y) // 2, (width - x) // 2
-    return _Window(slice(top, top + y), slice(left, left + x))
+    return [_Window(y, x) for y in rows for x in columns]
+
+
+def _count(n: int, size: int, border: int) -> int:
+    """How many windows of `size` cover `n` pixels, when `border` at each end doesn't count."""
+    if size >= n:
+        return 1
+    compared = size - 2 * min(border, size // 4)
+    return 1 + math.ceil((n - size) / compared)

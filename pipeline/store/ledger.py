@@ -32,7 +32,6 @@ from pipeline.store.failures import write_failure
 from pipeline.store.locking import lock_within
 
 _MAGIC = b"LIVEPHLG"
-_VERSION = 1
 _HEADER = np.dtype(
     [
         ("magic", "S8"),
@@ -57,6 +56,9 @@ PHASE_RECORD = np.dtype(
         ("worker", "<i4"),
         ("uncalibrated", "<f8"),  # 1.0 if the calibration lacks something, else 0.0
         ("residual", "<f8"),  # reduced chi², NaN where the method gives none
+        ("unexplained", "<f8"),  # share of the measured structure that the image doesn't predict
+        ("alarm", "<f8"),  # above 1: the image wants looking at
+        ("scale_uncertainty", "<f8"),  # relative, of the phase's scale; NaN where unknown
         ("valid_share", "<f8"),  # share of the measured pixels that could be used
         ("seconds", "<f8"),  # of computing
         ("latency_s", "<f8"),  # from the slot's last frame to the result
@@ -84,6 +86,10 @@ class LedgerKind(IntEnum):
     RAW = 1
     PHASE = 2
     SKIPPED = 3
+
+
+# Format of each kind; 2 of PHASE has more figures of trust.
+_VERSIONS = {LedgerKind.RAW: 1, LedgerKind.PHASE: 2, LedgerKind.SKIPPED: 1}
 
 
 def raw_record(frames_per_slot: int) -> np.dtype[np.void]:
@@ -275,7 +281,7 @@ class LedgerReader:
 def _make_header(kind: LedgerKind, fingerprint: str, frames_per_slot: int) -> bytes:
     header = np.zeros((), _HEADER)
     header["magic"] = _MAGIC
-    header["version"] = _VERSION
+    header["version"] = _VERSIONS[kind]
     header["kind"] = kind
     header["frames_per_slot"] = frames_per_slot
     header["fingerprint"] = np.void(bytes.fromhex(fingerprint))
@@ -295,9 +301,11 @@ def _check_header(path: Path, content: bytes, expected: bytes) -> None:
     header = np.frombuffer(found, _HEADER)[0]
     if header["magic"] != _MAGIC or header["crc"] != crc32c(found[:-4]):
         raise StoreError(f"{path} is no ledger, or its header is damaged", fix)
-    if header["version"] != _VERSION:
+    wanted = np.frombuffer(expected, _HEADER)[0]
+    known = int(wanted["version"])
+    if header["kind"] == wanted["kind"] and header["version"] != known:
         raise StoreError(
-            f"the ledger {path} is of format {header['version']}, this version knows {_VERSION}",
+            f"the ledger {path} is of format {header['version']}, this version knows {known}",
             "use the livephase version that is named in the run's run.json",
         )
     raise RunFolderError(

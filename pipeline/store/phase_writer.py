@@ -23,7 +23,16 @@ from pipeline.store.run_folder import RunFolder
 from pipeline.store.slot_checksums import SlotChecksums
 
 # Fields of a phase record that say how far to trust it.
-_QUALITY = ("residual", "valid_share", "uncalibrated", "seconds", "latency_s")
+_QUALITY = (
+    "residual",
+    "unexplained",
+    "alarm",
+    "scale_uncertainty",
+    "valid_share",
+    "uncalibrated",
+    "seconds",
+    "latency_s",
+)
 
 
 class PendingPhase:
@@ -125,8 +134,9 @@ class PhaseWriter:
         raw_crc
             `slot_crc` of the frames that the images were made from.
         quality
-            ``residual`` (reduced χ²), ``valid_share`` of the measured pixels, ``uncalibrated`` (1
-            or 0), ``seconds`` of computing, ``latency_s`` from the last frame; NaN where absent.
+            ``residual`` (reduced χ²), ``unexplained`` share, ``alarm``, ``scale_uncertainty``,
+            ``valid_share`` of the measured pixels, ``uncalibrated`` (1 or 0), ``seconds`` of
+            computing, ``latency_s`` from the last frame; NaN where absent.
             Other names are not recorded.
 
         Raises

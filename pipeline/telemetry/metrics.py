@@ -123,6 +123,26 @@ METRICS: Final = (
         "Reduced chi-squared of the newest phase against the measured light.",
         default=math.nan,
     ),
+    Metric(
+        "unexplained",
+        "gauge",
+        "Share of the measured structure that the newest phase does not predict.",
+        family="unexplained_ratio",
+        default=math.nan,
+    ),
+    Metric(
+        "alarm",
+        "gauge",
+        "Above 1: the newest phase wants looking at.",
+        default=math.nan,
+    ),
+    Metric("alarms", "counter", "Phase images whose alarm was above 1."),
+    Metric(
+        "phase_scale_uncertainty",
+        "gauge",
+        "Relative standard uncertainty of the phase's scale from the calibrated focus.",
+        default=math.nan,
+    ),
     Metric("stage_up", "gauge", "1 while the stage's process lives.", per_stage=True),
     Metric("stage_restarts", "counter", "Times that a stage was started again.", per_stage=True),
     Metric(

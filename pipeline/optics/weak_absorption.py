@@ -1,0 +1,60 @@
+"""What a little absorption adds to a defocused frame: to be told from a phase that is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import j1
+
+from pipeline.experiment import Optics
+from pipeline.optics.propagation import frequency_grid
+from pipeline.optics.sensor import bin_pixels
+
+
+def absorption_contrast(
+    phase: torch.Tensor,
+    pixel_um: float,
+    optics: Optics,
+    z_um: float,
+    coherence: float,
+    samples: int,
+) -> torch.Tensor:
+    """Contrast per unit of a when a specimen exp(iφ) becomes exp(iφ - aφ), to first order in aφ.
+
+    One material absorbs in proportion to its thickness, as it delays. The weak-object transfer of the
+    amplitude, -2·cos(πλzf²/n), blurred by the condenser's disc, on the camera's grid: aliasing is left out.
+
+    Parameters
+    ----------
+    phase
+        ``[s·Y, s·X]`` radians, `samples` = s per camera pixel along each axis.
+    pixel_um
+        Camera pixel at the sample.
+    coherence
+        S = NA of the condenser / NA of the objective.
+
+    Returns
+    -------
+    ``[Y, X]`` float32.
+    """
+    coarse = bin_pixels(phase, samples)
+    y, x = coarse.shape[-2:]
+    fy, fx = frequency_grid((y, x), pixel_um, coarse.device)
+    frequency = torch.hypot(fy, fx)[:, : x // 2 + 1]
+    wavelength_um = optics.wavelength_um / optics.refractive_index
+    transfer = -2 * torch.cos(math.pi * wavelength_um * z_um * frequency**2)
+    # Each plane wave's image is moved by z times its slope: a disc of this radius.
+    radius_um = abs(z_um) * coherence * optics.numerical_aperture / optics.refractive_index
+    argument = (2 * math.pi * radius_um * frequency).cpu().numpy()
+    blur = torch.from_numpy(_disc(argument)).to(transfer)
+    filtered: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(coarse) * transfer * blur, s=(y, x))
+    return filtered
+
+
+def _disc(argument: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fourier transform of a disc of area one, over 2π·radius·frequency."""
+    argument = np.maximum(argument, np.float32(1e-6))
+    return np.asarray(2 * j1(argument) / argument, np.float32)
