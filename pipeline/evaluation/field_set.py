@@ -10,8 +10,8 @@ camera's Nyquist frequency, which measures how much detail there is beyond the p
 camera pixels at seed 0 its mean is 0.93 on the field and 0.90 on the foreground.
 
 Sampling: light through NA 0.4 with S up to 0.4 carries periods of 1 µm and longer of the field
-behind a specimen; samples λ/4NA apart or closer (0.325 µm) hold 0.65 µm. What exp(iφ) has beyond
-folds back only from periods below 0.5 µm, where the specimens have nothing that is sharper.
+behind a specimen; samples λ/4NA apart or closer (0.325 µm) hold 0.65 µm. The specimen is what its
+samples interpolate to; imaging it from twice as many changes a frame by less than 6e-4 of its contrast.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ _ABERRATIONS: Mapping[str, tuple[int, int]] = {
     "coma_y": (3, -1),
     "spherical": (4, 0),
 }
-# Waves per unit of coherence: 61 at S = 0.4. Doubling them changes a frame by less than a
-# thousandth of its contrast.
+# Waves per unit of coherence: 61 at S = 0.4. Cells at z = 4 µm are then within 0.7 % of their
+# contrast of what ten times as many give, a tenth of the paper's noise.
 _WAVES_PER_COHERENCE = 150
 _LEAST_WAVES = 13
 _GOLDEN_ANGLE = np.pi * (3 - sqrt(5))
@@ -143,7 +143,8 @@ def image(
 def margin_px(optics: Optics, camera_pixel_um: float, z_um: float) -> int:
     """Camera pixels beyond each edge of a frame that send light into it at defocus z.
 
-    The pupil's cone, and ten times the period λ/NA: beyond that, less than 1e-3 of the contrast.
+    The pupil's cone, and ten times the period λ/NA: the seam beyond it changes a crowded field's
+    frame by less than half a per cent of its contrast.
     """
     sine = min(optics.numerical_aperture / optics.refractive_index, 0.98)
     cone = abs(z_um) * sine / sqrt(1 - sine**2)

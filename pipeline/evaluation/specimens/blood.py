@@ -13,7 +13,7 @@ def blood(rng: np.random.Generator, canvas: Canvas) -> Floats:
     """Red cells after Evans and Fung (1972), 1-2 rad, with echinocytes, and white cells of 2-3.5 rad."""
     height = rng.uniform(1.0, 1.8)
     gap = rng.uniform(6.0, 8.0)
-    places = canvas.scatter(rng, gap, rng.uniform(0.25, 0.6), 250.0, 6.0)
+    places = canvas.scatter(rng, gap, rng.uniform(0.2, 0.5), 250.0, 6.0)
     n = len(places)
     radius = rng.uniform(3.4, 4.2, n).astype(np.float32)
     angle = rng.uniform(0, np.pi, n)

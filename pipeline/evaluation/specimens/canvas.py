@@ -14,6 +14,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
+from scipy.special import expit
 
 Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
@@ -161,6 +162,10 @@ class Canvas:
         )
         return rows, columns
 
+    def region(self, size_um: float) -> float:
+        """A size of regions, smaller where the rectangle would hold hardly one of them."""
+        return min(size_um, 0.3 * min(self.extent_um))
+
     def scatter(
         self,
         rng: np.random.Generator,
@@ -184,15 +189,16 @@ class Canvas:
         count = max(1, round(density * height * width / gap_um**2))
         darts = rng.random((count, 2)) * (width, height) - gap_um
         if clumped_um:
-            crowd = self.coarse(clumped_um / 6)
-            level = crowd.noise(rng, clumped_um)
+            size = self.region(clumped_um)
+            crowd = self.coarse(size / 6)
+            level = crowd.noise(rng, size)
             row, column = (
                 np.clip(darts[:, k] / e * n, 0, n - 1).astype(np.int64)
                 for k, e, n in zip((1, 0), self.extent_um, crowd.shape, strict=True)
             )
             # Islands are rarer than what lies between them.
             excess = level[row, column] - 0.06 * contrast + 0.15
-            darts = darts[rng.random(count) < 1 / (1 + np.exp(-contrast * excess))]
+            darts = darts[rng.random(count) < expit(contrast * excess)]
         taken = np.zeros(len(darts), bool)
         kept = []
         for i, near in enumerate(cKDTree(darts).query_ball_point(darts, gap_um)):

@@ -17,7 +17,7 @@ def epithelium(rng: np.random.Generator, canvas: Canvas) -> Floats:
     height, size = rng.uniform(0.7, 1.3), rng.uniform(12, 19)
     places = canvas.scatter(rng, size, 6.0)
     apart = _junction_distance(rng, canvas, places, size)
-    cover = canvas.noise(rng, 90.0) + np.float32(rng.uniform(-0.6, 0.5))
+    cover = canvas.noise(rng, canvas.region(90.0)) + np.float32(rng.uniform(-0.6, 0.5))
     cover += 0.10 * canvas.noise(rng, 9.0)
     sheet = step_up(cover, 0.18)
     thick = 0.45 + 0.6 * (1 - np.exp(apart * np.float32(-1 / (0.3 * size))))

@@ -16,7 +16,7 @@ _DIRECTIONS = 5
 def fibroblasts(rng: np.random.Generator, canvas: Canvas) -> Floats:
     """Spindles of 1-2.5 rad at the nucleus that thin to tails of a micrometre."""
     height, size = rng.uniform(1.0, 2.0), rng.uniform(24, 36)
-    places = canvas.scatter(rng, 0.62 * size, rng.uniform(0.5, 2.0), 250.0)
+    places = canvas.scatter(rng, 0.62 * size, rng.uniform(0.8, 2.5), 250.0)
     n = len(places)
     common, spread = rng.uniform(0, np.pi), rng.uniform(0.15, 0.7)
     angle = common + rng.normal(0, spread, n)
@@ -51,7 +51,7 @@ def fibroblasts(rng: np.random.Generator, canvas: Canvas) -> Floats:
         fibres += np.clip(lines - 0.6, 0, 2) * np.clip(canvas.refine(bodies, rough), 0, 0.5)
     thick += 0.16 * nuclei(rng, canvas, places, 0.17 * size) * np.clip(3 * thick, 0, 1)
     thick *= np.float32(height)
-    return np.asarray(thick + 0.22 * fibres + interior(rng, canvas, thick, 0.8))
+    return np.asarray(thick + 0.22 * fibres + interior(rng, canvas, thick, rng.uniform(0.8, 1.5)))
 
 
 def _some(shape: Shape, which: np.ndarray, dx: Floats, dy: Floats, k: np.ndarray) -> Floats:

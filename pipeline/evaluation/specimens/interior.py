@@ -14,11 +14,12 @@ from pipeline.evaluation.specimens.canvas import Canvas, Floats, Points, step_up
 
 
 def grains(rng: np.random.Generator, canvas: Canvas, size_um: float, rarity: float) -> Floats:
-    """Isolated bumps, the tallest about 1: what rises above a level in a random field."""
+    """Isolated bumps of 0.2-0.8: what rises above a level in a random field."""
     field = canvas.noise(rng, size_um)
     np.subtract(field, np.float32(rarity), out=field)
     np.maximum(field, 0, out=field)
-    return field
+    # Grains differ less in size than a Gaussian's tail does.
+    return np.asarray(field / (1 + np.float32(0.5) * field))
 
 
 def threads(rng: np.random.Generator, canvas: Canvas, mesh_um: float, width_um: float) -> Floats:
@@ -44,13 +45,13 @@ def interior(
     depth = np.sqrt(np.clip(thick, 0, 1))
     # Granules gather in some places, as around a nucleus, and are missing in others.
     crowding = np.clip(0.6 + 0.6 * canvas.noise(rng, 12.0), 0, None)
-    inside = (0.40 * rng.uniform(0.6, 1.4)) * grains(rng, canvas, 0.9, 1.9)
-    inside += (0.30 * rng.uniform(0.6, 1.4)) * grains(rng, canvas, 1.6, 1.9)
+    inside = (0.50 * rng.uniform(0.6, 1.4)) * grains(rng, canvas, 0.9, 1.9)
+    inside += (0.40 * rng.uniform(0.6, 1.4)) * grains(rng, canvas, 1.6, 1.9)
     inside *= crowding
-    inside -= 0.10 * grains(rng, canvas, 1.8, 2.0)
-    inside += 0.07 * rng.uniform(0.5, 1.5) * threads(rng, canvas, 5.0, 0.32)
+    inside -= 0.16 * grains(rng, canvas, 1.8, 1.8)
+    inside += 0.11 * rng.uniform(0.6, 1.4) * threads(rng, canvas, 5.0, 0.32)
     inside += 0.030 * canvas.noise(rng, 1.1)
-    inside += 0.040 * canvas.noise(rng, 3.0)
+    inside += 0.050 * canvas.noise(rng, 3.0)
     inside *= depth * np.float32(richness)
     return np.asarray(inside, np.float32)
 

@@ -11,14 +11,14 @@ from pipeline.evaluation.specimens.interior import interior, nuclei
 def keratocytes(rng: np.random.Generator, canvas: Canvas) -> Floats:
     """Lamellae of 0.25-0.45 rad with rims and ruffles, bodies of 1.5-3 rad."""
     size = rng.uniform(17, 25)
-    places = canvas.scatter(rng, 1.5 * size, rng.uniform(0.5, 2.0), 200.0)
+    places = canvas.scatter(rng, 1.25 * size, rng.uniform(0.7, 3.0), 200.0)
     n = len(places)
     angle = rng.uniform(0, 2 * np.pi, n)
     reach = (size * rng.uniform(0.85, 1.2, n)).astype(np.float32)
     open_ = rng.uniform(0.75, 1.25, n).astype(np.float32)
     wave, shift = rng.uniform(4, 8, n).astype(np.float32), rng.uniform(0, 6, n).astype(np.float32)
     tall = rng.uniform(0.75, 1.2, n).astype(np.float32)
-    base = np.float32(rng.uniform(0.22, 0.36))
+    base = np.float32(rng.uniform(0.28, 0.45))
     coarse = canvas.coarse(0.5)
 
     def lamella(dx: Floats, dy: Floats, k: np.ndarray) -> Floats:
@@ -27,11 +27,11 @@ def keratocytes(rng: np.random.Generator, canvas: Canvas) -> Floats:
         r, bearing = np.hypot(u, v), np.arctan2(v, u)
         edge = reach[k] * (1 + 0.04 * np.sin(wave[k] * bearing + shift[k]))
         inward = np.minimum(edge - r, 6 * (open_[k] + 0.35 - np.abs(bearing)))
-        rim = 0.45 * np.exp(-0.5 * ((edge - r - 1.0) / 0.55) ** 2)
+        rim = 0.5 * np.exp(-0.5 * ((edge - r - 1.0) / 0.55) ** 2)
         ruffle = (
-            0.22 * np.cos(2 * np.pi * (edge - r) / 2.7 + 2 * np.sin(2 * bearing + shift[k])) ** 8
+            0.3 * np.cos(2 * np.pi * (edge - r) / 2.7 + 2 * np.sin(2 * bearing + shift[k])) ** 8
         )
-        ruffle = ruffle * np.exp(-(edge - r) / 5) * (edge > r)
+        ruffle = ruffle * np.exp(-(edge - r) / 7) * (edge > r)
         return np.asarray(step_up(inward, 0.9) * (1 + rim + ruffle), np.float32)
 
     def body(dx: Floats, dy: Floats, k: np.ndarray) -> Floats:

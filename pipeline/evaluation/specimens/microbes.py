@@ -33,7 +33,7 @@ def microbes(rng: np.random.Generator, canvas: Canvas) -> Floats:
     phase = canvas.zeros()
     canvas.lay(phase, places, a + 1.8 * bud + 0.1, yeast)
     phase *= np.float32(rng.uniform(0.6, 0.85))
-    rods = canvas.scatter(rng, 2.2, rng.uniform(0.1, 0.4), 90.0, 10.0)
+    rods = canvas.scatter(rng, 2.2, rng.uniform(0.05, 0.15), 90.0, 10.0)
     m = len(rods)
     turn = rng.uniform(0, np.pi, m)
     half = rng.uniform(0.6, 1.9, m).astype(np.float32)

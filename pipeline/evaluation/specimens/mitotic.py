@@ -12,13 +12,13 @@ from pipeline.evaluation.specimens.interior import interior, nuclei
 def mitotic(rng: np.random.Generator, canvas: Canvas) -> Floats:
     """Flat cells of 0.8-1.5 rad, and round ones of 3-4 rad from metaphase to the last bridge; some blebbing."""
     size = rng.uniform(12, 17)
-    places = canvas.scatter(rng, 1.55 * size, rng.uniform(0.5, 2.5), 180.0)
+    places = canvas.scatter(rng, 1.35 * size, rng.uniform(0.6, 2.5), 180.0)
     kind = rng.random(len(places))
     share = rng.uniform(0.1, 0.25)
     resting = places[kind > share]
     flat = _flat_cells(rng, canvas, resting, size) * np.float32(rng.uniform(0.7, 1.2))
-    flat += 0.22 * nuclei(rng, canvas, resting, 0.45 * size) * np.clip(4 * flat, 0, 1)
-    flat += interior(rng, canvas, flat)
+    flat += 0.3 * nuclei(rng, canvas, resting, 0.4 * size) * np.clip(4 * flat, 0, 1)
+    flat += interior(rng, canvas, flat, rng.uniform(1.0, 1.6))
     round_ones, plates = _round_cells(rng, canvas, places[kind <= 0.85 * share])
     dead = _blebbing(rng, canvas, places[(kind > 0.85 * share) & (kind <= share)])
     tall = np.maximum(round_ones * np.float32(rng.uniform(2.4, 3.1)), 1.8 * dead)
@@ -33,7 +33,7 @@ def _flat_cells(
 ) -> Floats:
     """Spread cells: height grows with the distance to the outline, which a random field roughens."""
     n = len(places)
-    angle, pull = rng.uniform(0, np.pi, n), rng.uniform(0.2, 0.7, n) * size
+    angle, pull = rng.uniform(0, np.pi, n), rng.uniform(0.15, 0.5, n) * size
     a = (size * rng.uniform(0.6, 1.0, n)).astype(np.float32)
     b = (size * rng.uniform(0.45, 0.8, n)).astype(np.float32)
     coarse = canvas.coarse(0.8)
@@ -51,7 +51,7 @@ def _flat_cells(
 
     distance = coarse.zeros()
     coarse.lay(distance, places, 2.2 * size, inward)
-    inside = canvas.refine(distance, coarse) - 4 + 0.7 * canvas.noise(rng, 7.0)
+    inside = canvas.refine(distance, coarse) - 4 + 0.9 * canvas.noise(rng, 5.0)
     inside *= step_up(inside, 0.4)
     return np.asarray(1 - np.exp(inside * np.float32(-1 / (0.3 * size))))
 

@@ -42,8 +42,8 @@ def neurons(rng: np.random.Generator, canvas: Canvas) -> Floats:
 
 def _glia(rng: np.random.Generator, canvas: Canvas) -> Floats:
     """A carpet of 0.3-0.6 rad: where a random field is high, thinning out at its rim."""
-    level = canvas.noise(rng, 60.0) + 0.12 * canvas.noise(rng, 8.0)
-    level -= np.float32(rng.uniform(0.0, 1.0))
+    level = canvas.noise(rng, canvas.region(60.0)) + 0.12 * canvas.noise(rng, 8.0)
+    level -= np.float32(rng.uniform(-0.3, 0.7))
     sheet = step_up(level, 0.9) * np.float32(rng.uniform(0.35, 0.6))
     sheet *= 1 + 0.12 * canvas.noise(rng, 12.0)
     return np.asarray(sheet + 0.8 * interior(rng, canvas, sheet))
