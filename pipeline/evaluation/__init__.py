@@ -6,6 +6,7 @@ frames. torch is imported when a table is made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,50 @@ from pipeline.experiment import Experiment, nearest
 EVALUABLE = ("dl_srqpi",)
 
 
-def evaluate(method: str, experiment: Experiment, *, weights: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    method: str,
+    experiment: Experiment,
+    *,
+    weights: Path | None = None,
+    out: Path | None = None,
+    quick: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
     """Score a method's network on specimens that it never saw, beside its baselines.
+
+    Parameters
+    ----------
+    weights
+        The experiment's, or those that come with livephase, where None.
+    out
+        Folder for ``tables.json``, ``tables.md`` and plots; nothing is written where None.
+    quick
+        A minute's look at fewer and smaller fields; its figures are not those of the full tables.
+    report
+        Told about the progress, a line at a time.
+
+    Returns
+    -------
+    dict
+        The tables, as in ``tables.json``.
 
     Raises
     ------
-    ExperimentError
-        If there is nothing to evaluate in the method.
+    ExperimentError, MethodError
+        If there is nothing to evaluate in the method, if the weights don't fit or can't be read, or if
+        the folder can't be made.
     """
     if method not in EVALUABLE:
         raise ExperimentError(
             f"there is no network to evaluate in '{method}'", nearest(method, EVALUABLE)
         )
     from pipeline.evaluation.dl_srqpi import evaluate_dl_srqpi  # noqa: PLC0415 - torch
+    from pipeline.evaluation.folder import make_folder, write_tables  # noqa: PLC0415 - torch
+    from pipeline.evaluation.plan import FULL, QUICK  # noqa: PLC0415
 
-    return evaluate_dl_srqpi(experiment, weights)
+    if out is not None:
+        make_folder(out)
+    tables = evaluate_dl_srqpi(experiment, weights, plan=QUICK if quick else FULL, report=report)
+    if out is not None:
+        write_tables(tables, out)
+    return tables.data
