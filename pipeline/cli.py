@@ -465,7 +465,7 @@ def evaluate(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="camera, ring or stream.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="camera, dl_srqpi, ring or stream.")],
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -475,10 +475,10 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine: ratios against a baseline of the same run."""
-    from pipeline.bench import run_bench
+    from pipeline.bench import bench_text, run_bench
 
     result = run_bench(name, folder or Path.cwd())
-    _print(result, as_json, json.dumps(result, indent=2))
+    _print(result, as_json, bench_text(name, result))
 
 
 @app.command()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ExperimentError
 from pipeline.experiment.strict import nearest
 
-_NAMES = ("camera", "ring", "stream")
+_NAMES = ("camera", "dl_srqpi", "ring", "stream")
 
 
 def run_bench(name: str, folder: Path) -> dict[str, Any]:
@@ -29,6 +31,10 @@ def run_bench(name: str, folder: Path) -> dict[str, Any]:
         from pipeline.bench.camera import bench_camera  # noqa: PLC0415
 
         return bench_camera(folder)
+    if name == "dl_srqpi":
+        from pipeline.bench.dl_srqpi import bench_dl_srqpi  # noqa: PLC0415
+
+        return bench_dl_srqpi()
     if name == "ring":
         from pipeline.bench.ring import bench_ring  # noqa: PLC0415
 
@@ -40,3 +46,13 @@ def run_bench(name: str, folder: Path) -> dict[str, Any]:
     raise ExperimentError(
         f"there is no bench '{name}' ({nearest(name, _NAMES)})", f"give one of {', '.join(_NAMES)}"
     )
+
+
+def bench_text(name: str, result: Mapping[str, Any]) -> str:
+    """A bench's result for a person to read."""
+    text = json.dumps(result, indent=2)
+    if name != "dl_srqpi":
+        return text
+    from pipeline.bench.dl_srqpi import table  # noqa: PLC0415
+
+    return f"{text}\n\n{table(result)}"

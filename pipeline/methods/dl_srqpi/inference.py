@@ -47,7 +47,7 @@ class DlSrqpiReconstructor:
         memory_mb: float = DlSrqpiSettings().memory_mb,
     ) -> None:
         self._device = torch.device(device)
-        self._conditions = conditions
+        self.conditions = conditions
         self._inputs: dict[tuple[int, int], NetworkInputs] = {}
         network = copy.deepcopy(network).eval()
         numbers = torch.from_numpy(conditions.numbers())
@@ -96,7 +96,7 @@ class DlSrqpiReconstructor:
         """``[B, Y, X]`` without gaps → ``[B, 1, u·Y, u·X]``."""
         y, x = frames.shape[-2:]
         if (y, x) not in self._inputs:
-            self._inputs[y, x] = NetworkInputs(self._conditions, (y, x), self._device)
+            self._inputs[y, x] = NetworkInputs(self.conditions, (y, x), self._device)
         tiles = plan_tiles(
             (y, x),
             reach=self._network.reach,

@@ -1,0 +1,141 @@
+"""Frames a second of dl_srqpi on a GPU: computing alone, with its copies, and of a whole run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.bench.recordings import recording_experiment, run_quietly, save_frames
+from pipeline.experiment import Experiment, parse_experiment
+from pipeline.methods.dl_srqpi import cuda
+from pipeline.methods.dl_srqpi.fit import nearest_focus, true_conditions
+from pipeline.methods.dl_srqpi.header import read_record
+from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor
+from pipeline.methods.dl_srqpi.networks import build_network
+from pipeline.methods.dl_srqpi.record import NetworkRecord
+from pipeline.methods.dl_srqpi.weights import load_network, save_weights
+
+# Frames come faster than any network takes them: what is measured is not the camera.
+_PACE_HZ = 1000.0
+_SOURCE_FRAMES = 32
+
+
+@dataclass(frozen=True)
+class GpuBench:
+    """The measurement's size.
+
+    Parameters
+    ----------
+    frames
+        Of the computing alone.
+    run_frames
+        Timepoints of a short and of a long run; their difference has no start-up in it.
+    """
+
+    field_px: int = 512
+    frames: int = 300
+    run_frames: tuple[int, int] = (500, 1500)
+
+    def measure(
+        self, experiment: Experiment, base: Path, paper: NetworkRecord, folder: Path
+    ) -> dict[str, Any]:
+        """Of the base network and of the paper's form.
+
+        Parameters
+        ----------
+        experiment, base
+            With optics that the weights `base` fit.
+        folder
+            Empty; the runs are written there.
+
+        Returns
+        -------
+        dict
+            By network ``{compute_fps, with_copies_fps, run_fps}``: from a tensor on the GPU to one, from registered
+            host memory to host memory with overlapped copies, and from the ring to the written phase of
+            a whole run. Or ``skipped``, with the reason.
+        """
+        if not torch.cuda.is_available():
+            return {"skipped": "torch finds no CUDA device"}
+        record = read_record(base)
+        untrained = folder / "paper.safetensors"
+        save_weights(build_network(paper), record.model_copy(update={"network": paper}), untrained)
+        return {
+            "device": torch.cuda.get_device_name(),
+            **{
+                name: {**self.method_rates(experiment, path), **self.run_rate(path, folder / name)}
+                for name, path in (("base", base), ("paper", untrained))
+            },
+        }
+
+    def method_rates(self, experiment: Experiment, weights: Path) -> dict[str, float]:
+        """Without and with copies."""
+        network, record = load_network(weights)
+        conditions = true_conditions(experiment, None, nearest_focus(experiment, record))
+        live = DlSrqpiReconstructor(network, conditions, "cuda")
+        rng = np.random.default_rng(0)
+        shape = (_SOURCE_FRAMES, 1, 1, self.field_px, self.field_px)
+        frames = (1 + 0.05 * rng.standard_normal(shape)).astype(np.float32)
+        valid = torch.ones(shape[1:], dtype=torch.bool, device="cuda")
+
+        def compute(frame: torch.Tensor) -> torch.Tensor:
+            return live(frame, valid).images
+
+        resident = torch.from_numpy(frames[0]).cuda()
+        with cuda.registered(frames):
+            sources = [torch.from_numpy(frames[i % len(frames)]) for i in range(self.frames)]
+            return {
+                "compute_fps": self._rate(lambda: [compute(resident) for _ in sources]),
+                "with_copies_fps": self._rate(
+                    lambda: sum(1 for _ in cuda.overlapped(sources, compute, resident.device))
+                ),
+            }
+
+    def _rate(self, work: Callable[[], object]) -> float:
+        """Frames a second; the first time captures."""
+        seconds = 0.0
+        for _ in range(2):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            work()
+            torch.cuda.synchronize()
+            seconds = time.perf_counter() - began
+        return round(self.frames / seconds, 1)
+
+    def run_rate(self, weights: Path, folder: Path, device: str = "cuda") -> dict[str, float]:
+        """From the ring to the written phase: `run_fps`."""
+        folder.mkdir()
+        source = save_frames(folder / "frames.npy", _SOURCE_FRAMES, (self.field_px, self.field_px))
+        seconds = []
+        for frames in self.run_frames:
+            began = time.perf_counter()
+            run_quietly(self.experiment(source, weights, frames, device), folder / f"run{frames}")
+            seconds.append(time.perf_counter() - began)
+        more = self.run_frames[1] - self.run_frames[0]
+        return {"run_fps": round(more / (seconds[1] - seconds[0]), 1)}
+
+    def experiment(self, source: Path, weights: Path, frames: int, device: str) -> Experiment:
+        """A recording of `source` that is reconstructed live."""
+        optics = read_record(weights).optics
+        shape = (self.field_px, self.field_px)
+        asked = recording_experiment(source, shape, 1, frames, _PACE_HZ).model_dump(mode="json")
+        asked["microscope"]["camera"]["pixel_um"] = optics.pixel_um * 10
+        asked["optics"] |= {
+            "wavelength_um": optics.wavelength_um,
+            "numerical_aperture": optics.numerical_aperture,
+            "refractive_index": optics.refractive_index,
+        }
+        asked["illumination"]["coherence"] = optics.coherence_min
+        asked["sequence"]["foci_um"] = [optics.z_um]
+        asked["reconstruction"] |= {
+            "method": "dl_srqpi",
+            "weights": str(weights),
+            "device": device,
+        }
+        return parse_experiment(asked)

@@ -1,0 +1,106 @@
+"""`livephase bench dl_srqpi` on tiny untrained networks: what it measures, never how fast it was."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from dl_srqpi_weights import record, untrained, write
+
+from pipeline.bench import bench_text, dl_srqpi_gpu
+from pipeline.bench.dl_srqpi import DlSrqpiBench, bench_dl_srqpi
+from pipeline.bench.dl_srqpi_gpu import GpuBench
+from pipeline.errors import MethodError
+from pipeline.methods.dl_srqpi import DlSrqpi
+from pipeline.methods.dl_srqpi.header import sha256
+from pipeline.methods.dl_srqpi.record import NetworkRecord
+from pipeline.methods.dl_srqpi.weights import save_weights
+
+PAPER = NetworkRecord(form="paper", width=4, levels=2)
+SMALL = DlSrqpiBench(
+    field_px=48, fields=1, repeats=3, reference_runs=2, threads=1, baseline=PAPER, forms=(PAPER,)
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A linear estimate's image is not that bad: the untrained network adds nothing to it."""
+    network = untrained(NetworkRecord(width=4, levels=2))
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.zero_()
+    save_weights(network, record(name="base"), tmp_path / "dl_srqpi_base.safetensors")
+    write(tmp_path / "dl_srqpi_fast.safetensors", name="fast")
+    return tmp_path
+
+
+def test_all_packaged_networks_beside_the_papers(folder):
+    threads = torch.get_num_threads()
+    result = bench_dl_srqpi(SMALL, folder)
+    assert torch.get_num_threads() == threads
+    assert json.loads(json.dumps(result)) == result
+    assert list(result["networks"]) == ["base", "fast"]
+    reference = result["reference"]
+    assert reference["name"] == "paper, width 4, 2 levels, plain float32"
+    for row in result["networks"].values():
+        assert 0 < row["seconds_range"][0] <= row["seconds"] <= row["seconds_range"][1]
+        assert row["speedup"] == pytest.approx(reference["seconds"] / row["seconds"], abs=0.006)
+        assert row["sha256"] == sha256(folder / row["weights"])
+    base, fast = result["networks"].values()
+    assert 0.2 < base["ssim"] < 1
+    assert base["ssim"] > fast["ssim"]
+    assert set(result["forms"]) == {"paper, width 4, 2 levels"}
+    assert result["conditions"]["threads"] == 1
+    assert result["conditions"]["precision"] in ("bfloat16", "float32")
+    text = bench_text("dl_srqpi", result)
+    assert (
+        f"| base | residual, width 4, 2 levels, depth 1, stride 1 | {base['parameters_million']} M"
+        in text
+    )
+    assert text.count(" | untrained") + text.count("\n| untrained") == 2
+
+
+def test_a_network_that_is_not_there_is_an_error_with_the_fix(folder):
+    (folder / "dl_srqpi_fast.safetensors").unlink()
+    with pytest.raises(MethodError, match="none are installed"):
+        bench_dl_srqpi(SMALL, folder)
+
+
+def test_without_a_gpu_the_bench_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert GpuBench().measure(None, None, PAPER, tmp_path) == {
+        "skipped": "torch finds no CUDA device"
+    }
+
+
+def test_the_rate_of_a_run_is_without_its_start(monkeypatch, tmp_path):
+    """Clock and run are stand-ins: five seconds of start, a hundredth of a second a frame."""
+    now = 0.0
+
+    def run(experiment, out):
+        nonlocal now
+        now += 5 + 0.01 * experiment.sequence.timepoints
+
+    monkeypatch.setattr(dl_srqpi_gpu, "run_quietly", run)
+    monkeypatch.setattr(dl_srqpi_gpu, "time", SimpleNamespace(perf_counter=lambda: now))
+    weights = write(tmp_path / "w.safetensors")
+    bench = GpuBench(field_px=32, run_frames=(10, 30))
+    assert bench.run_rate(weights, tmp_path / "runs") == {"run_fps": 100.0}
+    assert np.load(tmp_path / "runs" / "frames.npy", mmap_mode="r").shape[1:] == (32, 32)
+
+
+def test_a_runs_experiment_fits_the_weights(tmp_path):
+    weights = write(tmp_path / "w.safetensors", z_um=6.0)
+    asked = GpuBench(field_px=32).experiment(tmp_path / "frames.npy", weights, 5, "cpu")
+    assert DlSrqpi().measurement(asked).frames == (0,)
+    assert (asked.reconstruction.device, asked.sequence.foci_um) == ("cpu", (6.0,))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_rates_on_a_gpu(tmp_path):
+    weights = write(tmp_path / "w.safetensors")
+    experiment = GpuBench(field_px=32).experiment(tmp_path / "frames.npy", weights, 5, "cuda")
+    rates = GpuBench(field_px=32, frames=10).method_rates(experiment, weights)
+    assert all(rate > 0 for rate in rates.values())
