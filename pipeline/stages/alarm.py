@@ -5,7 +5,8 @@ and the largest is the alarm:
 
 - the unexplained share of the frame's structure, and that of its worst block (`Agreement`): the
   image doesn't make this frame; dust, scratches, another method's mistake, detail that isn't there;
-- saturated pixels, which the residual leaves out, and the method has to guess;
+- saturated pixels, which the residual leaves out, and the method has to guess; also where the well is
+  full before the converter is, so that nobody knows the level (`piled_up`);
 - light of the wrong sign. -φ at -z makes nearly the same frame as φ at z, so a focus on the wrong side can be
   explained and leaves little. But cells are thicker than what surrounds them, and gather
   light behind themselves: beyond the focus, contrast has bright peaks, before it dark ones, whatever the
@@ -19,7 +20,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import conv1d, pad
 
 # What good frames hardly ever reach, measured on the evaluation set by `pipeline.evaluation.trust`.
@@ -29,6 +32,9 @@ SATURATED = 0.001
 SKEWNESS = 0.6
 # Band in which the sign is looked for: between blurs of these standard deviations.
 _FINE_UM, _COARSE_UM = 2.6, 7.8
+# A distribution is cut off where its maximum has so many times what the counts just below it (this share
+# of the maximum) have together.
+_TOP, _CUT = 0.002, 2.0
 # A finer blur than a camera pixel is none.
 _LEAST_PX = 0.8
 _REACH = 3.0
@@ -44,7 +50,7 @@ class Signs(NamedTuple):
 
 
 def alarm(signs: Signs) -> float:
-    """The largest of the signs, each over its limit: above 1, look. NaN where none is known."""
+    """The largest of the signs, each over its limit: above 1, look; the less, the better. NaN where none is known."""
     parts = (
         signs.unexplained / UNEXPLAINED,
         signs.worst_block / WORST_BLOCK,
@@ -52,7 +58,20 @@ def alarm(signs: Signs) -> float:
         -signs.skewness / SKEWNESS,
     )
     known = [part for part in parts if math.isfinite(part)]
-    return max(0.0, *known) if known else math.nan
+    return max(known) if known else math.nan
+
+
+def piled_up(raw: NDArray[np.unsignedinteger]) -> float:
+    """Share of pixels ``[..., Y, X]`` at a maximum that cuts their distribution off; 0 where it just ends."""
+    share = 0.0
+    for frame in raw.reshape(-1, raw.shape[-2] * raw.shape[-1]):
+        top = int(frame.max())
+        near = frame[frame >= top - max(1, round(_TOP * top))]
+        at = int((near == top).sum())
+        # The tail of any distribution thins out towards its end, also of so few counts that pixels share them.
+        if at > _CUT * (len(near) - at):
+            share = max(share, at / frame.size)
+    return share
 
 
 def contrast_skewness(frames: torch.Tensor, z_um: Sequence[float], pixel_um: float) -> float:

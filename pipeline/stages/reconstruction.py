@@ -25,7 +25,7 @@ from pipeline.methods.fill import fill_invalid
 from pipeline.methods.registry import find_method
 from pipeline.optics.residual import Agreement
 from pipeline.optics.sensor import Corrected, Correction
-from pipeline.stages.alarm import Signs, alarm, contrast_skewness
+from pipeline.stages.alarm import Signs, alarm, contrast_skewness, piled_up
 from pipeline.stages.residual import ResidualCheck
 from pipeline.stages.scale import scale_uncertainty
 
@@ -175,9 +175,7 @@ class SlotReconstructor:
         if not reconstructible(self.measurement, records):
             return None
         began = time.perf_counter()
-        present = records["status"][self._frames] == FrameStatus.WRITTEN
-        # Picking by a list copies: the caller's memory may be a ring's, or read-only.
-        chosen = frames[self._frames]
+        chosen, present = self._chosen(frames, records)
         measured = self._correction.correct(chosen, present)
         images = self._method(measured.frames[None], measured.valid[None]).images
         if tuple(images.shape) != (1, *self._image_shape):
@@ -192,29 +190,64 @@ class SlotReconstructor:
                 f"method {self._name} gave NaN or infinite pixels",
                 "look at the frames, and at reconstruction.settings and weights",
             )
-        agreement = self._check(measured, images, self._check.window(chosen))
-        quality = {
+        quality = self._quality(chosen, present, measured, images)
+        out = images.cpu().contiguous().numpy()
+        return SlotResult(out, {**quality, "seconds": time.perf_counter() - began})
+
+    @torch.inference_mode()
+    def judge(
+        self,
+        frames: NDArray[np.unsignedinteger],
+        records: NDArray[np.void],
+        images: NDArray[np.float32],
+    ) -> dict[str, float]:
+        """The quality, as of `reconstruct`, of given images ``[C, s·Y, s·X]`` of a slot, wherever they are from."""
+        chosen, present = self._chosen(frames, records)
+        measured = self._correction.correct(chosen, present)
+        return self._quality(
+            chosen, present, measured, torch.from_numpy(images).to(self.device, torch.float32)
+        )
+
+    def _chosen(
+        self, frames: NDArray[np.unsignedinteger], records: NDArray[np.void]
+    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.bool_]]:
+        """The measurement's frames, and which of them are there."""
+        present = records["status"][self._frames] == FrameStatus.WRITTEN
+        # Picking by a list copies: the caller's memory may be a ring's, or read-only.
+        return frames[self._frames], present
+
+    def _quality(
+        self,
+        raw: NDArray[np.unsignedinteger],
+        present: NDArray[np.bool_],
+        measured: Corrected,
+        images: torch.Tensor,
+    ) -> dict[str, float]:
+        agreement = self._check(measured, images, self._check.window(raw))
+        return {
             "residual": float(agreement.residual[0]),
             "unexplained": float(agreement.unexplained[0]),
-            "alarm": alarm(self._signs(measured, present, agreement)),
+            "alarm": alarm(self._signs(raw[present], measured, present, agreement)),
             "scale_uncertainty": self._scale_uncertainty,
             "valid_share": float(measured.valid.float().mean()),
             "uncalibrated": self._uncalibrated,
         }
-        out = images.cpu().contiguous().numpy()
-        return SlotResult(out, {**quality, "seconds": time.perf_counter() - began})
 
     def _signs(
-        self, measured: Corrected, present: NDArray[np.bool_], agreement: Agreement
+        self,
+        raw: NDArray[np.unsignedinteger],
+        measured: Corrected,
+        present: NDArray[np.bool_],
+        agreement: Agreement,
     ) -> Signs:
-        """What speaks against an image, in figures."""
+        """What speaks against an image, in figures; `raw` are the frames that are there."""
         there = torch.from_numpy(present).to(self.device)
         usable, valid = self._usable[there], measured.valid[there]
         filled = fill_invalid(measured.frames[None], measured.valid[None])[0]
         return Signs(
             unexplained=float(agreement.unexplained[0]),
             worst_block=float(agreement.worst_block[0]),
-            saturated=1 - float(valid.sum() / usable.sum()),
+            saturated=max(1 - float(valid.sum() / usable.sum()), piled_up(raw)),
             skewness=contrast_skewness(filled, self._z_um, self._pixel_um),
         )
 

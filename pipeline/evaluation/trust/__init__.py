@@ -1,0 +1,236 @@
+"""What the figures of trust are worth: does the alarm ring when it should, and is the scale as certain as is said?
+
+Frames come from the independent forward model, go through the live path (raw counts, correction, network,
+`SlotReconstructor`'s quality over the whole field), and are good or have one fault. An alarm is worth what
+ranking frames by it is: the area under the ROC curve, 1 where every faulty frame is above every good one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pipeline.errors import MethodError
+from pipeline.evaluation.trust.fields import (
+    FULL,
+    GOOD,
+    QUICK,
+    SATURATED_SHARE,
+    TrustField,
+    TrustPlan,
+    TrustSetting,
+    kind_of,
+    trust_field,
+)
+from pipeline.evaluation.workers import Executor, executor
+from pipeline.experiment import Experiment
+from pipeline.methods.dl_srqpi.header import read_record
+
+__all__ = ["FULL", "QUICK", "TrustPlan", "evaluate_trust", "residual_auc", "roc_auc"]
+
+# What counts as detected.
+DETECTED_AUC = 0.95
+# Standard uncertainties on either side within which the truth is to lie.
+COVERAGE_FACTOR = 2.0
+_FAULTS = (
+    "dust",
+    "scratch",
+    "saturation",
+    "saturation_unflagged",
+    "flipped_z",
+    "foreign_detail",
+)
+
+
+def residual_auc(
+    experiment: Experiment,
+    weights: Path,
+    *,
+    plan: TrustPlan = FULL,
+    seed: int = 0,
+    run: Executor | None = None,
+) -> dict[str, float | None]:
+    """Fault → area under the ROC curve of the alarm, per full frame: ``residual_auc`` of `evaluate_trust`."""
+    found: dict[str, float | None] = evaluate_trust(
+        experiment, weights, plan=plan, seed=seed, run=run
+    )["residual_auc"]
+    return found
+
+
+def evaluate_trust(
+    experiment: Experiment,
+    weights: Path,
+    *,
+    plan: TrustPlan = FULL,
+    seed: int = 0,
+    run: Executor | None = None,
+) -> dict[str, Any]:
+    """Measure alarm and scale uncertainty of weights.
+
+    Parameters
+    ----------
+    experiment
+        Its optics and camera pixel; light, focus and noise are the plan's.
+    plan
+        `FULL` or `QUICK`.
+    seed
+        Of the evaluation set.
+    run
+        Where the fields are computed; in this process where None.
+
+    Returns
+    -------
+    dict
+        ``residual_auc`` {fault: of all cameras together}, with ``wrong_z`` at the detectability limit (None
+        where there is none within ±100 %); ``residual_auc_by_camera``; ``detectable_dz_um`` and
+        ``detectable_dlambda_nm`` {``less``, ``more``: the smallest error from which on AUC ≥ 0.95, or None};
+        ``auc_by_z_error`` and ``auc_by_wavelength_error``; ``scale_coverage``; ``usual`` (what good frames
+        have, for the alarm's limits); ``trust_conditions``.
+
+    Raises
+    ------
+    MethodError
+        If the weights can't be used, or no field has a specimen.
+    """
+    record = read_record(weights)
+    setting = TrustSetting(
+        experiment, weights, record.optics.z_um, record.network.upsampling, plan, seed
+    )
+    jobs = [(trust_field, (setting, n)) for n in range(plan.fields)]
+    if run is None:
+        with executor(1) as here:
+            results = here(jobs, lambda: None)
+    else:
+        results = run(jobs, lambda: None)
+    fields = [f for f in results if f is not None]
+    if not fields:
+        raise MethodError("no field of the evaluation has a specimen", "evaluate larger fields")
+    z_um, wavelength_nm = setting.z_um, 1e3 * experiment.optics.wavelength_um
+    by_z = _by_error(fields, plan.z_errors, "z")
+    by_colour = _by_error(fields, plan.wavelength_errors, "wavelength")
+    dz, dlambda = detectable(by_z, z_um), detectable(by_colour, wavelength_nm)
+    return {
+        "residual_auc": {
+            **{kind: _auc(fields, kind) for kind in _FAULTS},
+            "wrong_z": _at_limit(by_z, dz, z_um),
+            "wrong_wavelength": _at_limit(by_colour, dlambda, wavelength_nm),
+        },
+        "residual_auc_by_camera": {
+            camera: {kind: _auc(fields, kind, [camera]) for kind in _FAULTS}
+            for camera in plan.cameras
+        },
+        "detectable_dz_um": dz,
+        "detectable_dlambda_nm": dlambda,
+        "auc_by_z_error": {f"{e:+g}": v for e, v in by_z.items()},
+        "auc_by_wavelength_error": {f"{e:+g}": v for e, v in by_colour.items()},
+        "scale_coverage": scale_coverage(fields),
+        "usual": _usual(fields),
+        "trust_conditions": {
+            "fields": len(fields),
+            "field_px": plan.field_px,
+            "z_um": z_um,
+            "coherence": plan.coherence,
+            "cameras": list(plan.cameras),
+            "fault_share": SATURATED_SHARE,
+            "coverage_factor": COVERAGE_FACTOR,
+            "seed": seed,
+        },
+    }
+
+
+def roc_auc(good: ArrayLike, bad: ArrayLike) -> float:
+    """Chance that a bad one is above a good one, ties counting half; NaN where there are none of a kind."""
+    g, b = np.asarray(good, np.float64), np.asarray(bad, np.float64)
+    if not g.size or not b.size:
+        return math.nan
+    return float(((b[:, None] > g) + 0.5 * (b[:, None] == g)).mean())
+
+
+def detectable(auc: Mapping[float, float], nominal: float) -> dict[str, float | None]:
+    """The smallest error, less and more, from which on all that were tried are detected; None where none is."""
+    found: dict[str, float | None] = {}
+    for name, sign in (("less", -1), ("more", 1)):
+        ordered = sorted((e for e in auc if e * sign > 0), key=abs, reverse=True)
+        limit = None
+        for e in ordered:
+            if auc[e] < DETECTED_AUC:
+                break
+            limit = round(abs(e) * nominal, 4)
+        found[name] = limit
+    return found
+
+
+def scale_coverage(fields: Iterable[TrustField]) -> dict[str, dict[str, float]]:
+    """σ_z/z → share of fields and draws whose phase is as right in scale as is said, and by how much it isn't.
+
+    ``covered``: of the error that z brings, slope / slope at the right z - 1. ``covered_in_all``: of
+    the whole error, slope - 1, that of the network itself included.
+    """
+    trials = [t for f in fields for t in f.slopes if math.isfinite(t.slope) and t.usual]
+    table = {}
+    for sigma in sorted({t.sigma for t in trials}):
+        own = [t for t in trials if t.sigma == sigma]
+        by_z = np.array([t.slope / t.usual - 1 for t in own])
+        whole = np.array([t.slope - 1 for t in own])
+        stated = COVERAGE_FACTOR * np.array([t.stated for t in own])
+        table[f"{sigma:g}"] = {
+            "covered": float((abs(by_z) <= stated).mean()),
+            "covered_in_all": float((abs(whole) <= stated).mean()),
+            "stated": float(np.mean([t.stated for t in own])),
+            "found": float(np.sqrt(np.mean(by_z**2))),
+            "found_in_all": float(np.sqrt(np.mean(whole**2))),
+            "trials": float(len(own)),
+        }
+    return table
+
+
+def _values(
+    fields: Iterable[TrustField], kind: str, cameras: Sequence[str] | None, figure: str = "alarm"
+) -> list[float]:
+    values = [
+        kinds[kind][figure]
+        for f in fields
+        for camera, kinds in f.alarms.items()
+        if kind in kinds and (cameras is None or camera in cameras)
+    ]
+    return [v for v in values if math.isfinite(v)]
+
+
+def _auc(fields: Sequence[TrustField], kind: str, cameras: Sequence[str] | None = None) -> float:
+    return roc_auc(_values(fields, GOOD, cameras), _values(fields, kind, cameras))
+
+
+def _by_error(
+    fields: Sequence[TrustField], tried: Sequence[float], what: str
+) -> dict[float, float]:
+    """Error → AUC, from the most negative on."""
+    errors = sorted(sign * e for e in tried for sign in (-1, 1))
+    auc = {e: _auc(fields, kind_of(what, e)) for e in errors}
+    return {e: v for e, v in auc.items() if math.isfinite(v)}
+
+
+def _at_limit(
+    auc: Mapping[float, float], limits: Mapping[str, float | None], nominal: float
+) -> float | None:
+    """The least AUC of those errors that are said to be detectable."""
+    beyond = [
+        v
+        for e, v in auc.items()
+        for limit in [limits["more" if e > 0 else "less"]]
+        if limit is not None and abs(e) * nominal >= limit * (1 - 1e-6)
+    ]
+    return min(beyond) if beyond else None
+
+
+def _usual(fields: Sequence[TrustField]) -> dict[str, dict[str, float]]:
+    """Median and largest of good frames."""
+    usual = {}
+    for figure in ("residual", "unexplained", "alarm"):
+        values = _values(fields, GOOD, None, figure)
+        usual[figure] = {"median": float(np.median(values)), "largest": float(np.max(values))}
+    return usual
