@@ -99,7 +99,7 @@ class DlSrqpiBench:
         try:
             threads = torch.get_num_threads()
             seconds, ranges, precision = self._times(experiment, files)
-            quality = {name: self._quality(experiment, path) for name, path in files.items()}
+            quality = self._quality(experiment, files)
         finally:
             torch.set_num_threads(before)
         with tempfile.TemporaryDirectory(prefix="livephase-bench-") as temporary:
@@ -192,19 +192,28 @@ class DlSrqpiBench:
         assert isinstance(live, DlSrqpiReconstructor)
         return live
 
-    def _quality(self, experiment: Experiment, path: Path) -> dict[str, float | None]:
+    def _quality(
+        self, experiment: Experiment, files: Mapping[str, Path]
+    ) -> dict[str, dict[str, float | None]]:
         """The headline's figures of `livephase evaluate dl_srqpi`, on the first fields of its set."""
-        setting = self._setting(experiment, path)
-        row, live = setting.rows.headline, self._live(experiment, path)
-        scores = []
+        settings = {name: self._setting(experiment, path) for name, path in files.items()}
+        rows = {name: setting.rows.headline for name, setting in settings.items()}
+        live = {name: self._live(experiment, path) for name, path in files.items()}
+        scores: dict[str, list[dict[str, float]]] = {name: [] for name in files}
+        # The networks share each field: drawing and imaging one takes longer than all of them.
+        some = next(iter(settings.values()))
+        farthest_um = max(row.z_um for row in rows.values())
         for number in range(self.fields):
-            drawn = setting.field(setting.headline_set, number, self.field_px, row.z_um)
+            drawn = some.field(some.headline_set, number, self.field_px, farthest_um)
             if drawn is None:
                 continue
-            clean = imaged(drawn, {(row.z_um, row.coherence)})[row.z_um, row.coherence]
-            phase = reconstruct(live, setting.noisy(clean, row, row.z_um, number))
-            scores.append(score(phase, drawn.truth, setting.upsampling))
-        return mean_scores(scores)
+            clean = imaged(drawn, {(row.z_um, row.coherence) for row in rows.values()})
+            for name, row in rows.items():
+                frame = clean[row.z_um, row.coherence]
+                noisy = settings[name].noisy(frame, row, row.z_um, number)
+                phase = reconstruct(live[name], noisy)
+                scores[name].append(score(phase, drawn.truth, settings[name].upsampling))
+        return {name: mean_scores(found) for name, found in scores.items()}
 
     def _setting(self, experiment: Experiment, path: Path) -> Setting:
         record = read_record(path)
