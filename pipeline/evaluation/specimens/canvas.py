@@ -183,7 +183,7 @@ class Canvas:
         clumped_um
             Size of the denser and emptier regions; even where 0.
         contrast
-            How much they differ: at 10 islands with little between them.
+            How much they differ: from 10 on, islands with nothing between them, the smaller the higher.
         """
         height, width = (e + 2 * gap_um for e in self.extent_um)
         count = max(1, round(density * height * width / gap_um**2))

@@ -45,12 +45,12 @@ def interior(
     depth = np.sqrt(np.clip(thick, 0, 1))
     # Granules gather in some places, as around a nucleus, and are missing in others.
     crowding = np.clip(0.6 + 0.6 * canvas.noise(rng, 12.0), 0, None)
-    inside = (0.50 * rng.uniform(0.6, 1.4)) * grains(rng, canvas, 0.9, 1.9)
-    inside += (0.40 * rng.uniform(0.6, 1.4)) * grains(rng, canvas, 1.6, 1.9)
+    inside = (0.44 * rng.uniform(0.6, 1.4)) * grains(rng, canvas, 0.9, 1.9)
+    inside += (0.34 * rng.uniform(0.6, 1.4)) * grains(rng, canvas, 1.6, 1.9)
     inside *= crowding
-    inside -= 0.16 * grains(rng, canvas, 1.8, 1.8)
-    inside += 0.11 * rng.uniform(0.6, 1.4) * threads(rng, canvas, 5.0, 0.32)
-    inside += 0.030 * canvas.noise(rng, 1.1)
+    inside -= 0.13 * grains(rng, canvas, 1.8, 1.8)
+    inside += 0.09 * rng.uniform(0.6, 1.4) * threads(rng, canvas, 5.0, 0.32)
+    inside += 0.025 * canvas.noise(rng, 1.1)
     inside += 0.050 * canvas.noise(rng, 3.0)
     inside *= depth * np.float32(richness)
     return np.asarray(inside, np.float32)

@@ -27,12 +27,12 @@ def keratocytes(rng: np.random.Generator, canvas: Canvas) -> Floats:
         r, bearing = np.hypot(u, v), np.arctan2(v, u)
         edge = reach[k] * (1 + 0.04 * np.sin(wave[k] * bearing + shift[k]))
         inward = np.minimum(edge - r, 6 * (open_[k] + 0.35 - np.abs(bearing)))
-        rim = 0.5 * np.exp(-0.5 * ((edge - r - 1.0) / 0.55) ** 2)
+        rim = 0.35 * np.exp(-0.5 * ((edge - r - 1.0) / 0.55) ** 2)
         ruffle = (
-            0.3 * np.cos(2 * np.pi * (edge - r) / 2.7 + 2 * np.sin(2 * bearing + shift[k])) ** 8
+            0.22 * np.cos(2 * np.pi * (edge - r) / 2.7 + 2 * np.sin(2 * bearing + shift[k])) ** 8
         )
         ruffle = ruffle * np.exp(-(edge - r) / 7) * (edge > r)
-        return np.asarray(step_up(inward, 0.9) * (1 + rim + ruffle), np.float32)
+        return np.asarray(step_up(inward, 1.3) * (1 + rim + ruffle), np.float32)
 
     def body(dx: Floats, dy: Floats, k: np.ndarray) -> Floats:
         u, v = turned(dx, dy, angle[k])
@@ -54,6 +54,6 @@ def keratocytes(rng: np.random.Generator, canvas: Canvas) -> Floats:
     thick *= 1 + 0.06 * canvas.noise(rng, 2.5)
     thick *= np.float32(rng.uniform(1.3, 2.2))
     thick += 0.2 * nuclei(rng, canvas, places, 0.22 * size) * np.clip(3 * thick, 0, 1)
-    phase = base * canvas.refine(np.maximum(thin, 0.45 * behind), coarse)
+    phase = base * canvas.refine(np.maximum(thin, 0.35 * behind), coarse)
     phase = np.maximum(phase, 0) + thick
     return np.asarray(phase + interior(rng, canvas, phase))

@@ -11,7 +11,7 @@ from pipeline.evaluation.specimens.canvas import Canvas, Floats, turned
 def microbes(rng: np.random.Generator, canvas: Canvas) -> Floats:
     """Yeast of 4-6 µm and 1.5-2.5 rad with buds and vacuoles; rods 1 µm across with 0.4-0.7 rad."""
     gap = rng.uniform(4.8, 5.6)
-    places = canvas.scatter(rng, gap, rng.uniform(1.5, 2.5), 110.0, 14.0)
+    places = canvas.scatter(rng, gap, rng.uniform(1.5, 2.5), 110.0, 18.0)
     n = len(places)
     angle = rng.uniform(0, 2 * np.pi, n)
     a = rng.uniform(2.5, 3.5, n).astype(np.float32)
