@@ -18,7 +18,7 @@ from pipeline import __version__
 from pipeline.errors import ExperimentError, MethodError
 from pipeline.evaluation import microlens
 from pipeline.evaluation.ahead import ahead_of_baselines, beside_baselines
-from pipeline.evaluation.contenders import BASELINES, NETWORK, Tunings, packaged_srcnn
+from pipeline.evaluation.contenders import BASELINES, NETWORK, Tuning, Tunings, packaged_srcnn
 from pipeline.evaluation.outside import outside_field
 from pipeline.evaluation.plan import FULL, Plan, Row, rows_for
 from pipeline.evaluation.profiles import Sheet
@@ -101,6 +101,7 @@ def evaluate_dl_srqpi(
         except MethodError as error:
             absent = error.cause
     setting = Setting(experiment, path, srcnn, record.network.upsampling, plan, rows, seed)
+    report(f"the {plan.name} tables: up to {plan.budget_s / 60:g} minutes on two idle cores")
     with executor(processes or min(4, os.cpu_count() or 1)) as run:
         work = _Work(run, report, started)
         numbers = range(plan.tuning_fields)
@@ -146,6 +147,7 @@ def evaluate_dl_srqpi(
     )
     data["srcnn_absent"] = absent or None
     data["conditions"] = _conditions(setting, tunings)
+    data["budget_s"] = plan.budget_s
     data["seconds"] = round(time.monotonic() - started, 1)
     correlations = {
         name: np.mean([f.correlations[name] for f in headline], axis=0)
@@ -270,6 +272,13 @@ def _means(fields: Sequence[FieldScores]) -> dict[str, Scores]:
     return means | {n: dict.fromkeys(FIGURES) for n in BASELINES if n not in means}
 
 
+def _chosen(tunings: Mapping[str, Tuning]) -> dict[str, Any]:
+    return {
+        name: {"first_focus": tuning.first, "regularisation": tuning.regularisation}
+        for name, tuning in tunings.items()
+    }
+
+
 def _conditions(setting: Setting, tunings: Tunings) -> dict[str, Any]:
     plan, rows, optics = setting.plan, setting.rows, setting.experiment.optics
     return {
@@ -299,10 +308,8 @@ def _conditions(setting: Setting, tunings: Tunings) -> dict[str, Any]:
             "specimens": setting.tuning_set.name,
             "field_px": plan.tuning_px,
             "for": "SSIM",
-            "headline": {
-                name: {"first_focus": tuning.first, "regularisation": tuning.regularisation}
-                for name, tuning in tunings[rows.headline].items()
-            },
+            "headline": _chosen(tunings[rows.headline]),
+            "rows": [{**row._asdict(), **_chosen(own)} for row, own in tunings.items()],
         },
         "versions": {
             "livephase": __version__,

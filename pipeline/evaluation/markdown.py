@@ -74,7 +74,7 @@ def _sections(data: Mapping[str, Any]) -> Iterable[str]:
     yield "## Outside of the training's range"
     yield (
         "The method refuses these z and S; the rows go around it. The network is told the true z and S, "
-        "and nothing of the rest."
+        "and nothing of the rest. Some of the set's own fields absorb a few % of the amplitude."
     )
     yield _outside(data["outside"])
     tuning = conditions["tuning"]
@@ -113,7 +113,10 @@ def _ahead(ahead: Mapping[str, Any]) -> str:
         f"- {table}, {_NAMES[baseline]}, {_HEADS[figure]}: {', '.join(rows)}"
         for (table, baseline, figure), rows in places.items()
     ]
-    count = f"A baseline is ahead in {len(behind)} of {ahead['compared']} comparisons:"
+    count = (
+        f"A baseline is ahead in {len(behind)} of {ahead['compared']} comparisons (row, the baseline's figure "
+        "to the network's):"
+    )
     return count + "\n\n" + "\n".join(lines)
 
 

@@ -47,8 +47,11 @@ class Deviation:
 
 
 def deviations(inside: Row) -> Iterator[Deviation]:
-    """The table's rows; the first is the headline's own condition, to compare with."""
+    """The table's rows; the first two lie within the range: the headline's own, and what absorption costs there."""
     yield Deviation("within the range", inside)
+    yield Deviation(
+        "within, nothing absorbed", inside, lambda field: replace(field, absorption=None)
+    )
     for z in (0.5, 16.0, _FARTHEST_UM):
         yield Deviation(f"z = {z:g} µm", inside._replace(z_um=z))
     for s in (0.5, 0.6):

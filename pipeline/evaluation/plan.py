@@ -60,6 +60,8 @@ class Plan:
         Diameters of lenses that stand alone.
     outside_fields
         Of each row outside of the training's range.
+    budget_s
+        What it may take on two cores that nothing else uses.
     """
 
     name: str = "full"
@@ -75,9 +77,10 @@ class Plan:
     headline_coherence: float = 0.2
     lens_um: tuple[float, ...] = (5.0, 10.0, 20.0, 30.0, 40.0)
     lens_rad: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)
-    lens_field_px: int = 160
+    lens_field_px: int = 192
     isolated_um: tuple[float, ...] = (10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0)
     outside_fields: int = 4
+    budget_s: float = 2400.0
 
 
 FULL = Plan()
@@ -87,7 +90,7 @@ QUICK = Plan(
     field_px=128,
     sweep_fields=2,
     sweep_px=128,
-    tuning_fields=1,
+    tuning_fields=2,
     tuning_px=128,
     defocus_um=(1.0, 4.0, 8.0, 13.0),
     coherences=(0.0, 0.2, 0.4),
@@ -97,6 +100,7 @@ QUICK = Plan(
     lens_field_px=96,
     isolated_um=(20.0, 60.0),
     outside_fields=1,
+    budget_s=90.0,
 )
 
 
