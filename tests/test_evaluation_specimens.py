@@ -187,7 +187,7 @@ def test_the_set_is_hard_and_realistic():
     """On small fields: the oracle's figures, coverage, and empty places that are empty."""
     figures = []
     for family, seed in EvaluationSet().members[:8]:
-        truth = evaluation_field(family, seed, LENS, CAMERA_UM, 80, farthest_um=4.0).truth
+        truth = evaluation_field(family, seed, LENS, CAMERA_UM, 56, farthest_um=4.0).truth
         oracle = align_piston(nyquist_oracle(truth, 4), truth)
         covered = (truth > 0.15).mean()
         figures.append((ssim(oracle, truth), ssim_foreground(oracle, truth), covered))
