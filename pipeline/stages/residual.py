@@ -28,9 +28,9 @@ from pipeline.optics.residual import Agreement, agreement
 from pipeline.optics.sensor import Corrected
 from pipeline.optics.weak_absorption import absorption_contrast
 
-# Complex samples that predicting one slot may cost, waves times image samples: a tenth of a second
+# Complex samples that predicting one slot may cost, waves times image samples: a sixth of a second
 # of one CPU core, or a few hundredths on a GPU.
-_BUDGET = {"cpu": 1 << 23, "cuda": 1 << 28}
+_BUDGET = {"cpu": 1 << 22, "cuda": 1 << 28}
 # A window is at least so many times as wide as the border that is left out of it: half counts.
 _LEAST_BORDERS = 4
 _STEP = 16

@@ -86,11 +86,11 @@ def evaluate_trust(
     Returns
     -------
     dict
-        ``residual_auc`` {fault: of all cameras together}, with ``wrong_z`` at the detectability limit (None
-        where there is none within ±100 %); ``residual_auc_by_camera``; ``detectable_dz_um`` and
-        ``detectable_dlambda_nm`` {``less``, ``more``: the smallest error from which on AUC ≥ 0.95, or None};
-        ``auc_by_z_error`` and ``auc_by_wavelength_error``; ``scale_coverage``; ``usual`` (what good frames
-        have, for the alarm's limits); ``trust_conditions``.
+        ``residual_auc`` {fault: of the camera on which it is least}, with ``wrong_z`` and ``wrong_wavelength`` at
+        the detectability limit (None where none that was tried is detected); ``residual_auc_by_camera``;
+        ``detectable_dz_um`` and ``detectable_dlambda_nm`` {``less``, ``more``: the smallest error from which on AUC ≥ 0.95, or None};
+        ``auc_by_z_error`` and ``auc_by_wavelength_error``; ``scale_coverage``; ``usual`` (by camera: what
+        good frames have, for the alarm's limits); ``trust_conditions``.
 
     Raises
     ------
@@ -111,12 +111,12 @@ def evaluate_trust(
     if not fields:
         raise MethodError("no field of the evaluation has a specimen", "evaluate larger fields")
     z_um, wavelength_nm = setting.z_um, 1e3 * experiment.optics.wavelength_um
-    by_z = _by_error(fields, plan.z_errors, "z")
-    by_colour = _by_error(fields, plan.wavelength_errors, "wavelength")
+    by_z = _by_error(fields, plan.z_errors, "z", plan.cameras)
+    by_colour = _by_error(fields, plan.wavelength_errors, "wavelength", plan.cameras)
     dz, dlambda = detectable(by_z, z_um), detectable(by_colour, wavelength_nm)
     return {
         "residual_auc": {
-            **{kind: _auc(fields, kind) for kind in _FAULTS},
+            **{kind: _auc(fields, kind, plan.cameras) for kind in _FAULTS},
             "wrong_z": _at_limit(by_z, dz, z_um),
             "wrong_wavelength": _at_limit(by_colour, dlambda, wavelength_nm),
         },
@@ -129,7 +129,7 @@ def evaluate_trust(
         "auc_by_z_error": {f"{e:+g}": v for e, v in by_z.items()},
         "auc_by_wavelength_error": {f"{e:+g}": v for e, v in by_colour.items()},
         "scale_coverage": scale_coverage(fields),
-        "usual": _usual(fields),
+        "usual": {camera: _usual(fields, camera) for camera in plan.cameras},
         "trust_conditions": {
             "fields": len(fields),
             "field_px": plan.field_px,
@@ -190,28 +190,23 @@ def scale_coverage(fields: Iterable[TrustField]) -> dict[str, dict[str, float]]:
 
 
 def _values(
-    fields: Iterable[TrustField], kind: str, cameras: Sequence[str] | None, figure: str = "alarm"
+    fields: Iterable[TrustField], kind: str, camera: str, figure: str = "alarm"
 ) -> list[float]:
-    values = [
-        kinds[kind][figure]
-        for f in fields
-        for camera, kinds in f.alarms.items()
-        if kind in kinds and (cameras is None or camera in cameras)
-    ]
+    values = [f.alarms[camera][kind][figure] for f in fields]
     return [v for v in values if math.isfinite(v)]
 
 
-def _auc(fields: Sequence[TrustField], kind: str, cameras: Sequence[str] | None = None) -> float:
-    return roc_auc(_values(fields, GOOD, cameras), _values(fields, kind, cameras))
+def _auc(fields: Sequence[TrustField], kind: str, cameras: Sequence[str]) -> float:
+    """The least of the cameras: an instrument has one, and its frames are ranked among themselves."""
+    return min(roc_auc(_values(fields, GOOD, c), _values(fields, kind, c)) for c in cameras)
 
 
 def _by_error(
-    fields: Sequence[TrustField], tried: Sequence[float], what: str
+    fields: Sequence[TrustField], tried: Sequence[float], what: str, cameras: Sequence[str]
 ) -> dict[float, float]:
     """Error → AUC, from the most negative on."""
     errors = sorted(sign * e for e in tried for sign in (-1, 1))
-    auc = {e: _auc(fields, kind_of(what, e)) for e in errors}
-    return {e: v for e, v in auc.items() if math.isfinite(v)}
+    return {e: _auc(fields, kind_of(what, e), cameras) for e in errors}
 
 
 def _at_limit(
@@ -227,10 +222,10 @@ def _at_limit(
     return min(beyond) if beyond else None
 
 
-def _usual(fields: Sequence[TrustField]) -> dict[str, dict[str, float]]:
+def _usual(fields: Sequence[TrustField], camera: str) -> dict[str, dict[str, float]]:
     """Median and largest of good frames."""
     usual = {}
     for figure in ("residual", "unexplained", "alarm"):
-        values = _values(fields, GOOD, None, figure)
+        values = _values(fields, GOOD, camera, figure)
         usual[figure] = {"median": float(np.median(values)), "largest": float(np.max(values))}
     return usual

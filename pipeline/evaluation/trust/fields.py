@@ -42,11 +42,11 @@ class TrustPlan:
         S of the light; one plane wave is the quickest to image.
     """
 
-    fields: int = 14
+    fields: int = 12
     field_px: int = 256
     cameras: tuple[str, ...] = tuple(CAMERAS)
-    z_errors: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0)
-    wavelength_errors: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    z_errors: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+    wavelength_errors: tuple[float, ...] = (0.1, 0.2, 0.4)
     z_sigmas: tuple[float, ...] = (0.02, 0.05)
     draws: int = 3
     coherence: float = 0.0
