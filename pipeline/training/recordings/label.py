@@ -4,7 +4,9 @@ Decision. One polynomial through all foci is either noisy (high orders) or blurs
 is taken from the lowest order that still passes it: low ones, where TIE is noisiest, from a parabola through
 the widest foci, fine detail from what the narrow foci tell (Zuo et al., Opt. Express 21, 2013, 5346, choose
 among Savitzky-Golay filters so). The focus of the network's input is left out: noise that the label
-shared with the input would be learnt.
+shared with the input would be learnt. Kept in, the label's noise below the binned camera's Nyquist frequency
+is correlated with the input's by 0.40 (foci ±2, ±4 µm) or 0.15 (the nine of the example experiment); left out, by 0.01
+at most.
 
 A label knows what TIE knows. It ends at (1 + S)·NA/λ and at the camera's Nyquist frequency; periods of several
 cells' diameters are damped and flattened; a thick or steep specimen, where the intensity at the narrow foci
