@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,13 +233,21 @@ def _microlenses(setting: Setting, results: Sequence[Any]) -> dict[str, Any]:
         for peak in sorted({1.0, *plan.lens_rad})
     }
     largest = limits[1.0]
-    within = [
-        abs(r["relative_error"])
-        for r in arrays
-        if r["period_um"] <= largest and r["relative_error"] is not None
-    ]
+    measured = [r for r in arrays if r["relative_error"] is not None]
+
+    def worst(rows: Iterable[Mapping[str, Any]], period_um: float) -> float | None:
+        within = [abs(r["relative_error"]) for r in rows if r["period_um"] <= period_um]
+        return max(within, default=None)
+
+    by_peak = {
+        f"{peak:g}": {
+            "largest_period_um": round(period_um, 1),
+            "height_error": worst([r for r in measured if r["peak_rad"] == peak], period_um),
+        }
+        for peak, period_um in limits.items()
+    }
     return {
-        "microlens_height_error": max(within) if within else None,
+        "microlens_height_error": worst(measured, largest),
         "largest_period_um": round(largest, 1),
         "microlens": {
             "delta_n": microlens.DELTA_N,
@@ -248,7 +256,7 @@ def _microlenses(setting: Setting, results: Sequence[Any]) -> dict[str, Any]:
                 f"where noise alone puts the height of one lens of 1 rad off by "
                 f"{100 * microlens.TOLERANCE:g} %"
             ),
-            "largest_period_um_by_peak": {f"{p:g}": round(v, 1) for p, v in limits.items()},
+            "by_peak": by_peak,
             "arrays": arrays,
             "isolated": list(results[len(plan.lens_um) :]),
         },

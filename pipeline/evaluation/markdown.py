@@ -174,10 +174,12 @@ def _microlenses(data: Mapping[str, Any]) -> Iterable[str]:
     worst = data["microlens_height_error"]
     yield (
         f"Largest period that one frame measures: {data['largest_period_um']:g} µm, "
-        f"{found['largest_period_is']}. Up to there the largest error is "
-        + ("not known" if worst is None else f"{100 * worst:.1f} %")
-        + ". By peak: "
-        + ", ".join(f"{p} rad {v:g} µm" for p, v in found["largest_period_um_by_peak"].items())
+        f"{found['largest_period_is']}. Up to there the largest error of all peaks is {_percent(worst)}. A "
+        "higher lens is seen better: for its own peak the same limit, and the largest error up to it, are "
+        + ", ".join(
+            f"{p} rad {v['largest_period_um']:g} µm, {_percent(v['height_error'])}"
+            for p, v in found["by_peak"].items()
+        )
         + "."
     )
     yield "Lenses of 1 rad that stand alone, beside what noise alone does to one of them:"
@@ -212,6 +214,10 @@ def _figure(row: Mapping[str, Any], figure: str) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "no array that small" if share is None else f"{100 * share:.1f} %"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
