@@ -88,7 +88,8 @@ def evaluate_trust(
     dict
         ``residual_auc`` {fault: of the camera on which it is least}, with ``wrong_z`` and ``wrong_wavelength`` at
         the detectability limit (None where none that was tried is detected); ``residual_auc_by_camera``;
-        ``detectable_dz_um`` and ``detectable_dlambda_nm`` {``less``, ``more``: the smallest error from which on AUC ≥ 0.95, or None};
+        ``detectable_dz_um`` and ``detectable_dlambda_nm`` {``less``, ``more``: the smallest error from which
+        on AUC ≥ 0.95, or None};
         ``auc_by_z_error`` and ``auc_by_wavelength_error``; ``scale_coverage``; ``usual`` (by camera: what
         good frames have, for the alarm's limits); ``trust_conditions``.
 
