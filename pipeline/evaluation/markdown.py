@@ -74,7 +74,7 @@ def _sections(data: Mapping[str, Any]) -> Iterable[str]:
     yield "## Outside of the training's range"
     yield (
         "The method refuses these z and S; the rows go around it. The network is told the true z and S, "
-        "and nothing of the rest. Some of the set's own fields absorb a few % of the amplitude."
+        "and nothing of the rest."
     )
     yield _outside(data["outside"])
     tuning = conditions["tuning"]

@@ -53,9 +53,12 @@ def condenser_source(
     if coherence == 0:
         return Source(torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
     points = [(0.0, 0.0)]
-    # Rings at equal steps of radius with 6·r points each represent equal areas of the disc.
+    # Rings at equal steps of radius with 6·r points each represent equal areas of the disc. Their mean square
+    # radius is made the disc's, half of its radius squared: it is the blur.
+    at = np.arange(1, rings + 1)
+    outermost = np.sqrt(0.5 * (1 + (6 * at).sum()) / (6 * at**3).sum())
     for ring in range(1, rings + 1):
-        radius = ring / (rings + 0.5)
+        radius = ring * outermost
         angles = turn_rad + 2 * np.pi * (np.arange(6 * ring) + 0.5 * (ring % 2)) / (6 * ring)
         points += list(zip(radius * np.cos(angles), radius * np.sin(angles), strict=True))
     frequencies = torch.tensor(points, dtype=torch.float64) * coherence * optics.cutoff_per_um

@@ -66,8 +66,11 @@ def condenser_phase_transfer(
 def _disc(radius: float) -> Array:
     """``[S, 2]`` plane waves that fill a disc evenly; the axis alone for radius 0."""
     points = [np.zeros((1, 2))]
-    for ring in range(1, _RINGS + 1) if radius else ():
+    rings = np.arange(1, _RINGS + 1)
+    # Equal areas, and the disc's mean square radius, which is the blur.
+    step = np.sqrt(0.5 * (1 + (6 * rings).sum()) / (6 * rings**3).sum())
+    for ring in rings if radius else ():
         angle = 2 * np.pi * (np.arange(6 * ring) + 0.5 * (ring % 2)) / (6 * ring)
-        across = ring / (_RINGS + 0.5) * radius
+        across = ring * step * radius
         points.append(across * np.stack([np.cos(angle), np.sin(angle)], axis=1))
     return np.concatenate(points)

@@ -19,6 +19,8 @@ from pipeline.training.settings import TrainingSettings
 _LEAST_CONTENT = 0.02
 _CONTENT_RAD = 0.15
 _ATTEMPTS = 3
+# Half of the noise's range, in its logarithm, is drawn in two cases of three.
+_QUIET = 1.7
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Batches:
         frame, conditions = fields.frames[n, k][None], fields.conditions[n][k]
         if not fields.noisy:
             low, high = np.log(self._settings.noise)
-            sigma = torch.tensor([float(np.exp(rng.uniform(low, high)))])
+            # Good cameras are the more frequent ones.
+            sigma = torch.tensor([float(np.exp(low + (high - low) * rng.random() ** _QUIET))])
             frame = add_noise(frame, sigma, rng)
         inputs = self._inputs_for(conditions, frame)(frame)[0]
         patch = inputs[:, y : y + side, x : x + side]

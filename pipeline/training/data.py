@@ -36,11 +36,14 @@ _SAMPLES = 6
 # Two rings of plane waves leave half a per cent of the contrast up to this blur, z·S in µm at NA 0.4.
 _LITTLE_BLUR_UM = 0.7
 
-# Of the amplitude, in the densest places of a living cell.
-_MOST_ABSORPTION = 0.05
+# Real microscopes: this share of the fields is seen through a slightly aberrated objective, and absorbs a little.
+# More would teach the network to mistrust what a frame tells of the phase.
+_FLAWED = 0.3
+# Of the amplitude, in the densest places of an unstained living cell.
+_MOST_ABSORPTION = 0.01
 # Organelles, which absorb more than the water around them, are smaller than this.
 _GRAIN_UM = 2.0
-# Real objectives: rms radians of each aberration, in half of the fields.
+# Rms radians of each aberration.
 _ABERRATION_RAD = 0.06
 _ABERRATIONS = ("astigmatism_0", "astigmatism_45", "coma_x", "coma_y", "spherical")
 
@@ -91,7 +94,7 @@ class Imaging:
     images
         Frames of each specimen, each under conditions of its own.
     imperfect
-        Whether half of the fields are seen through a slightly aberrated objective, and absorb a little.
+        Whether some of the fields are seen through a slightly aberrated objective, and absorb a little.
     """
 
     optics: OpticsRecord
@@ -135,7 +138,7 @@ class Imaging:
         samples = self.upsampling * self.oversampling
         fine_um = pixel_um / samples
         phase = torch.from_numpy(make_phase(seed, (side * samples, side * samples), fine_um))
-        flawed = self.imperfect and rng.random() < 0.5
+        flawed = self.imperfect and rng.random() < _FLAWED
         absorption = _absorption(phase, fine_um, rng) if flawed else torch.zeros_like(phase)
         aberration = {n: float(rng.normal(0, _ABERRATION_RAD)) for n in _ABERRATIONS if flawed}
         spectrum = torch.fft.fft2(thin_specimen(phase, absorption))

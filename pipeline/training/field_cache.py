@@ -14,7 +14,7 @@ from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.data import Fields, Imaging, MakePhase, make_fields
 
 # Raised where specimens or imaging change: a field of another making must not be taken for one of this.
-_VERSION = 1
+_VERSION = 2
 
 
 def cached_fields(

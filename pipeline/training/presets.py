@@ -7,7 +7,7 @@ from pipeline.experiment import nearest
 from pipeline.methods.dl_srqpi.record import NetworkRecord
 
 NETWORKS = {
-    "base": NetworkRecord(form="residual", width=32, levels=3),
+    "base": NetworkRecord(form="residual", width=32, levels=4),
     "fast": NetworkRecord(form="residual", width=32, levels=3, stride=2),
     "sub_pixel": NetworkRecord(form="sub_pixel", width=32, levels=4),
     "paper": NetworkRecord(form="paper", width=64, levels=4),

@@ -28,7 +28,8 @@ class TrainingSettings(Strict):
     """Edge of a patch in camera pixels."""
     batch: PositiveInt = 4
     noise: tuple[PositiveFloat, PositiveFloat] = (0.0015, 0.02)
-    """Range of the noise's standard deviation per unit of background, even in its logarithm."""
+    """Range of the noise's standard deviation per unit of background, the lower half of its
+    logarithm in two cases of three."""
     learning_rate: PositiveFloat = 1e-3
     """At its peak; rises over the first hundredth, then falls as a cosine."""
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -47,3 +48,8 @@ class TrainingSettings(Strict):
         if self.noise[0] > self.noise[1]:
             raise ValueError(f"noise {self.noise} must be given as (least, most)")
         return self
+
+
+# Weights that know phase from optics need to learn new optics alone: fewer fields, smaller steps, and
+# the final loss from the first step.
+FINE_TUNING = TrainingSettings(fields=300, images=2, learning_rate=4e-4, structure_from=0.0)

@@ -33,7 +33,7 @@ from pipeline.training.model_card import write_model_card
 from pipeline.training.optics import training_optics, weights_name
 from pipeline.training.pictures import save_picture
 from pipeline.training.presets import network_named
-from pipeline.training.settings import TrainingSettings
+from pipeline.training.settings import FINE_TUNING, TrainingSettings
 from pipeline.training.trainer import Budget, Event, Trainer
 from pipeline.training.validation import Validation
 
@@ -95,7 +95,7 @@ def train_dl_srqpi(
     """
     budget = _budget(minutes, steps)
     optics = training_optics(experiment, resolve_calibration(experiment), scope)
-    settings = settings or TrainingSettings()
+    settings = settings or (FINE_TUNING if begin_from else TrainingSettings())
     begun, parent = _begin(begin_from, settings, network, upsampling, seed)
     settings = settings.model_copy(update={"network": begun.record})
     out = out or Path(weights_name(network, optics))
