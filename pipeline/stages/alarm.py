@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import conv1d, pad
 
-# What good frames hardly ever reach, measured on the evaluation set by `pipeline.evaluation.trust`.
-UNEXPLAINED = 0.12
-WORST_BLOCK = 0.35
+# What good frames of the evaluation set hardly ever reach; `pipeline.evaluation.trust` measures what they have.
+UNEXPLAINED = 0.3
+WORST_BLOCK = 0.5
 SATURATED = 0.001
 SKEWNESS = 0.6
 # Band in which the sign is looked for: between blurs of these standard deviations.
