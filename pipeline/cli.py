@@ -390,6 +390,14 @@ def train(
             metavar="FILE.safetensors", help="Weights to fine-tune, of these optics or others."
         ),
     ] = None,
+    recording: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="A through-focus recording of one's own: TIE at its full resolution is the label, its "
+            "binned frames the input. Repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a method's network for one's own optics. Stopped or killed, the same command goes on."""
@@ -408,6 +416,7 @@ def train(
         scope=conditions,
         upsampling=upsampling,
         begin_from=begin_from,
+        recordings=recording or [],
         report=Progress(),
     )
     _print(result, as_json, "\n".join(f"{k}: {v}" for k, v in result.items()))

@@ -5,7 +5,7 @@ The verb finds the method's own module; torch is imported when it is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -29,6 +29,7 @@ def train(
     scope: str = "own",
     upsampling: int = 4,
     begin_from: Path | None = None,
+    recordings: Sequence[Path] = (),
     report: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train a method's network for an experiment's optics; see the method's own module.
@@ -43,8 +44,9 @@ def train(
         How long: 50 minutes where neither is given. In steps, the same seed gives the same weights.
     seed
         Of data, initial weights and order.
-    network, scope, upsampling, begin_from
-        Which network, over which conditions, how much finer than the camera, and weights to fine-tune.
+    network, scope, upsampling, begin_from, recordings
+        Which network, over which conditions, how much finer than the camera, weights to fine-tune, and
+        through-focus recordings to learn from.
     report
         Called with each line of the training's log.
 
@@ -73,6 +75,7 @@ def train(
         scope=cast(Scope, scope),
         upsampling=upsampling,
         begin_from=begin_from,
+        recordings=recordings,
         report=report,
     )
 

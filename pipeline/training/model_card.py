@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.methods.dl_srqpi.header import sha256
 from pipeline.methods.dl_srqpi.record import WeightsRecord
 
+_LABEL_FIGURES = ("ssim", "ssim_foreground", "rmse_rad", "frc_cutoff")
 
-def write_model_card(weights: Path, record: WeightsRecord, experiment: str) -> Path:
-    """Write ``<weights>.md`` from the weights' own record."""
+
+def write_model_card(
+    weights: Path,
+    record: WeightsRecord,
+    experiment: str,
+    labels: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
+    """Write ``<weights>.md`` from the weights' own record.
+
+    Parameters
+    ----------
+    labels
+        Of recordings whose truth is known: see `label_quality`.
+    """
     o, t, n = record.optics, record.training, record.network
     figures = "\n".join(f"| {name} | {value:g} |" for name, value in t.validation.items())
     begun = f"the weights {t.begun_from[:12]}…" if t.begun_from else "random weights"
@@ -35,10 +50,30 @@ On fields of the training's own kinds that were kept back, a good camera's noise
 |---|---|
 {figures}
 
-Trained on simulated specimens alone: it gives what such specimens make likely where a frame does not
-tell, most of all in detail finer than two camera pixels. Figures on specimens of other making:
+{_labels(labels or {})}Where a frame does not tell, it gives what the specimens that it was trained on make likely, most of all in
+detail finer than two camera pixels. Figures on specimens of other making:
 `livephase evaluate dl_srqpi --weights {weights.name}`.
 """
     card = weights.with_suffix(".md")
     card.write_text(text, encoding="utf-8")
     return card
+
+
+def _labels(labels: Mapping[str, Mapping[str, Any]]) -> str:
+    """Labels beside the network, against the truth that a simulated recording comes with."""
+    text = ""
+    for name, found in labels.items():
+        rows = "\n".join(
+            f"| {who} | "
+            + " | ".join(f"{found[who][figure]:.3f}" for figure in _LABEL_FIGURES)
+            + " |"
+            for who in ("label", "network")
+        )
+        text += f"""Against the truth of {name}, {found["images"]} images kept back:
+
+| | {" | ".join(_LABEL_FIGURES)} |
+|---|{"---|" * len(_LABEL_FIGURES)}
+{rows}
+
+"""
+    return text

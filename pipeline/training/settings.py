@@ -24,6 +24,8 @@ class TrainingSettings(Strict):
     """Edge of a field in camera pixels."""
     oversampling: PositiveInt = 2
     """Samples of the forward model per phase pixel along each axis."""
+    recorded_share: float = Field(default=0.7, gt=0, le=1)
+    """Of the patches, where there are recordings; the others keep the network from taking TIE's limits over."""
     patch_px: int = Field(default=96, ge=16)
     """Edge of a patch in camera pixels."""
     batch: PositiveInt = 4

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,29 +14,24 @@ import torch
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment
 from pipeline.instrument import resolve_calibration
-from pipeline.methods.dl_srqpi.header import read_record, sha256
+from pipeline.methods.dl_srqpi.header import sha256
 from pipeline.methods.dl_srqpi.networks import Network, build_network
 from pipeline.methods.dl_srqpi.record import (
-    OpticsRecord,
     TrainingRecord,
     WeightsRecord,
 )
 from pipeline.methods.dl_srqpi.weights import load_network, save_weights
-from pipeline.samples import training_field
 from pipeline.training import Scope
-from pipeline.training.batches import Batches
-from pipeline.training.data import Fields, Imaging
-from pipeline.training.field_cache import cached_fields
 from pipeline.training.model_card import write_model_card
 from pipeline.training.optics import training_optics, weights_name
 from pipeline.training.pictures import save_picture
 from pipeline.training.presets import network_named
+from pipeline.training.recordings import has_truth, label_quality
 from pipeline.training.settings import FINE_TUNING, TrainingSettings
+from pipeline.training.sources import make_sources
 from pipeline.training.trainer import Budget, Event, Trainer
 from pipeline.training.validation import Validation
 
-# Seeds of validation specimens lie far from those of the training's, whatever the user's seed.
-_VALIDATION_SEEDS = 1_000_000_000
 _MINUTES = 50.0
 _PICTURED = 4
 
@@ -54,6 +47,7 @@ def train_dl_srqpi(
     scope: Scope = "own",
     upsampling: int = 4,
     begin_from: Path | None = None,
+    recordings: Sequence[Path] = (),
     settings: TrainingSettings | None = None,
     device: str = "auto",
     report: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -78,13 +72,18 @@ def train_dl_srqpi(
         Phase pixels per camera pixel along each axis.
     begin_from
         Weights to fine-tune, of these optics or of others.
+    recordings
+        Through-focus recordings of one's own: TIE's phase at their full resolution is the label, their binned
+        frames the input, beside simulated ones. They also choose the weights that are kept.
     report
         Called with each line of the log.
 
     Returns
     -------
     dict
-        ``weights`` (those that validated best: name them in `reconstruction.weights`), ``sha256``, ``training``.
+        ``weights`` (those that validated best: name them in `reconstruction.weights`), ``sha256``,
+        ``training``; and for recordings that `livephase simulate` made, ``labels``: how good their labels and the
+        network are against the truth (`label_quality`).
 
     Raises
     ------
@@ -108,8 +107,8 @@ def train_dl_srqpi(
             log.write(json.dumps(line) + "\n")
         report(line)
 
-    trained_on, kept_back = _fields(out.parent, optics, settings, seed, note)
-    validation = Validation(kept_back, settings)
+    sources = make_sources(out.parent, optics, settings, seed, recordings, note)
+    validation = Validation(sources.kept_back, settings)
     pictures = out.with_suffix(".pictures")
 
     def keep(network_now: Network, event: Event) -> None:
@@ -117,9 +116,9 @@ def train_dl_srqpi(
             seed=seed,
             steps=event.step,
             samples=event.step * settings.batch,
-            fields=len(trained_on),
-            images=trained_on.frames.shape[0] * trained_on.frames.shape[1],
-            data="simulated: training_field",
+            fields=sources.specimens,
+            images=sources.frames,
+            data=sources.words,
             begun_from=parent,
             noise=settings.noise,
             minutes=round(event.seconds / 60, 2),
@@ -141,23 +140,29 @@ def train_dl_srqpi(
 
     trainer = Trainer(
         begun,
-        Batches([trained_on], [1.0], settings),
+        sources.batches(settings),
         settings,
         seed,
         budget,
-        f"{optics.model_dump_json()}|{parent}",
+        f"{optics.model_dump_json()}|{parent}|{sources.words}",
         out.with_suffix(".checkpoint"),
         device,
     )
     note({"begins_at_step": trainer.step, "device": device, "threads": torch.get_num_threads()})
     trainer.run(validation, keep, lambda event: note(_line(event)))
-    record = read_record(out)
-    write_model_card(out, record, experiment.name)
-    return {
+    best, record = load_network(out)
+    labels = {
+        path.name: label_quality(path, optics, begun.record.upsampling, {"network": best})
+        for path in recordings
+        if has_truth(path)
+    }
+    write_model_card(out, record, experiment.name, labels)
+    result = {
         "weights": str(out),
         "sha256": sha256(out),
         "training": record.training.model_dump(mode="json"),
     }
+    return {**result, "labels": labels} if labels else result
 
 
 def _budget(minutes: float | None, steps: int | None) -> Budget:
@@ -191,35 +196,6 @@ def _begin(
     }
     network.load_state_dict(known, strict=False)
     return network, sha256(begin_from)
-
-
-def _fields(
-    folder: Path,
-    optics: OpticsRecord,
-    settings: TrainingSettings,
-    seed: int,
-    note: Callable[[dict[str, Any]], None],
-) -> tuple[Fields, Fields]:
-    """Those to train on and those kept back, made or read."""
-    imaging = Imaging(
-        optics,
-        settings.network.upsampling,
-        settings.field_px,
-        settings.oversampling,
-        settings.images,
-    )
-    workers = os.cpu_count() or 1
-    begun = time.monotonic()
-
-    def progress(made: int) -> None:
-        note({"fields_made": made, "minutes": round((time.monotonic() - begun) / 60, 2)})
-
-    def make(first: int, count: int) -> Fields:
-        seeds = range(first, first + count)
-        return cached_fields(folder, training_field, seeds, imaging, workers, progress)
-
-    trained_on = make(seed * 100_000, settings.fields)
-    return trained_on, make(_VALIDATION_SEEDS, settings.validation_fields)
 
 
 def _line(event: Event) -> dict[str, Any]:

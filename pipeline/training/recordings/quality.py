@@ -28,6 +28,14 @@ from pipeline.training.validation import Case
 Image = NDArray[np.floating]
 
 
+_STORE = "truth.ome.zarr"
+
+
+def has_truth(recording: Path) -> bool:
+    """Whether `label_quality` can say something of it: whether it comes from `livephase simulate`."""
+    return (recording / _STORE).is_dir()
+
+
 def label_quality(
     run: Path,
     optics: OpticsRecord,
@@ -103,7 +111,7 @@ class _Truth:
 
     def __init__(self, stack: Stack) -> None:
         self._plan = stack.experiment.plan()
-        self._store = stack.path / "truth.ome.zarr"
+        self._store = stack.path / _STORE
         if not self._store.is_dir():
             raise ExperimentError(
                 f"{stack.path} holds no truth", "give a run of `livephase simulate`"
