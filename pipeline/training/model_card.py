@@ -50,8 +50,8 @@ On fields of the training's own kinds that were kept back, a good camera's noise
 |---|---|
 {figures}
 
-{_labels(labels or {})}Where a frame does not tell, it gives what the specimens that it was trained on make likely, most of all in
-detail finer than two camera pixels. Figures on specimens of other making:
+{_labels(labels or {})}Where a frame does not tell, it gives what the specimens that it was trained on make
+likely, most of all in detail finer than two camera pixels. Figures on specimens of other making:
 `livephase evaluate dl_srqpi --weights {weights.name}`.
 """
     card = weights.with_suffix(".md")
