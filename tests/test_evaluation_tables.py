@@ -22,6 +22,7 @@ from pipeline.evaluation.plan import NOISE_FREE, NOISES, PAPER, Plan, Row, rows_
 from pipeline.evaluation.scores import FIGURES, mean_scores, score
 from pipeline.evaluation.setting import Setting
 from pipeline.evaluation.tie_dct import TieDct
+from pipeline.evaluation.trust.plan import TrustPlan
 from pipeline.evaluation.tuning import best
 from pipeline.evaluation.workers import executor
 from pipeline.methods.dl_srqpi.record import NetworkRecord
@@ -51,6 +52,15 @@ TINY = Plan(
     lens_field_px=48,
     isolated_um=(10.0,),
     outside_fields=1,
+    trust=TrustPlan(
+        fields=1,
+        field_px=48,
+        cameras=("10000_electrons",),
+        z_errors=(0.5,),
+        wavelength_errors=(0.2,),
+        z_sigmas=(0.05,),
+        draws=1,
+    ),
 )
 
 
@@ -288,6 +298,7 @@ def test_all_keys_are_there(tables):
         *("ssim_by_defocus", "ssim_by_coherence", "by_noise", "baselines"),
         *("microlens_height_error", "largest_period_um", "phase_slope", "phase_slope_spread"),
         *("ahead_of_baselines", "outside", "profiles", "conditions", "seconds"),
+        *("residual_auc", "detectable_dz_um", "detectable_dlambda_nm", "scale_coverage"),
     }
     assert data["ssim_by_defocus"].keys() == {"1", "4", "13"}
     assert data["ssim_by_coherence"].keys() == {"0.2"}
@@ -322,7 +333,7 @@ def test_an_absent_srcnn_is_said(tables):
 def test_an_untrained_network_is_not_ahead(tables):
     ahead = tables.data["ahead_of_baselines"]
     assert not ahead["ok"]
-    assert "A baseline is ahead in" in tables_text(tables.data)
+    assert "Not ahead of a baseline in" in tables_text(tables.data)
 
 
 def test_the_folder_has_tables_and_plots(tables, tmp_path):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.calibration import Calibration
-from pipeline.evaluation.trust import TrustPlan, detectable, evaluate_trust, roc_auc
+from pipeline.evaluation.trust.evaluate import detectable, evaluate_trust, roc_auc
 from pipeline.evaluation.trust.faults import clipped, dusty, scratched, with_foreign_detail
+from pipeline.evaluation.trust.plan import TrustPlan
 from pipeline.experiment import Experiment, parse_experiment
 from pipeline.frames import Measurement
 from pipeline.lifecycle.report_trust import trust_lines, trust_report, trust_rows
@@ -181,6 +183,21 @@ def test_two_foci_owe_their_scale_to_the_lens_and_nothing_to_its_zero():
     )
 
 
+class Contrast(Tie):
+    """Takes a frame's contrast for its phase, whatever z it is told."""
+
+    def load(self, experiment, calibration, device, weights):
+        return lambda frames, valid: SimpleNamespace(images=20 * (frames - 1))
+
+
+def test_the_scale_is_as_uncertain_as_the_light_is_not_as_what_the_method_is_told():
+    e = experiment()
+    found = scale_uncertainty(
+        Contrast(), e, replace(KNOWN, z_zero_sigma_um=0.0), Measurement((0,)), "cpu", None
+    )
+    assert found == pytest.approx(0.03, rel=0.15)
+
+
 def test_an_uncertainty_that_nobody_measured_is_unknown():
     assert math.isnan(of_tie((-4.0, 4.0), Calibration()))
     assert of_tie((-4.0, 4.0), replace(KNOWN, z_scale_sigma=0.0, z_zero_sigma_um=0.0)) == 0
@@ -225,6 +242,7 @@ def test_roc_auc_and_what_is_detectable():
     assert math.isnan(roc_auc([], [1]))
     auc = {-1.0: 1.0, -0.5: 0.96, -0.25: 0.6, 0.5: 0.96, 1.0: 0.7}
     assert detectable(auc, 4.0) == {"less": 2.0, "more": None}
+    assert detectable({-1.0: None, 1.0: 0.96}, 4.0) == {"less": None, "more": 4.0}
 
 
 def test_the_evaluation_runs_the_live_path_and_says_everything(tmp_path):
@@ -276,8 +294,11 @@ def test_the_evaluation_runs_the_live_path_and_says_everything(tmp_path):
         found["residual_auc"]
     )
     assert found["residual_auc"]["saturation"] == 1
-    assert set(found["auc_by_z_error"]) == {"-0.5", "+0.5"}
+    for part in (found, found["focus_comparison"], found["true_phase"]):
+        assert set(part["auc_by_z_error"]) == {"-0.5", "+0.5"}
+        assert set(part["auc_by_wavelength_error"]) == {"-0.2", "+0.2"}
+    assert found["focus_comparison"]["told_z_um"] == 11
     stated = found["scale_coverage"]["0.05"]["stated"]
     # The untrained network is the linear estimate, whose phase goes with 1/z.
-    assert 0.01 < stated < 0.08
+    assert stated == pytest.approx(0.05, rel=0.1)
     assert found["trust_conditions"]["fields"] == 1

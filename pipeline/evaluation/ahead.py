@@ -22,7 +22,7 @@ def ahead_of_baselines(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
     Returns
     -------
     dict
-        ``ok``, ``compared`` (pairs of figures) and ``behind``: each place where a baseline is ahead.
+        ``ok``, ``compared`` (pairs of figures) and ``behind``: each place where a baseline is as good or better.
         A figure that one of the two lacks is not compared.
     """
     compared = 0
@@ -37,7 +37,7 @@ def ahead_of_baselines(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
                     if network is None or baseline is None:
                         continue
                     compared += 1
-                    if (baseline > network) if more_is_better else (baseline < network):
+                    if (baseline >= network) if more_is_better else (baseline <= network):
                         behind.append(
                             {
                                 "table": table,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.evaluation.contenders import BASELINES, NETWORK
 from pipeline.evaluation.scores import FIGURES
+from pipeline.evaluation.text import number, table
+from pipeline.evaluation.trust.text import trust_sections
 
 _NAMES: Mapping[str, str] = {
     NETWORK: "network",
@@ -47,7 +49,7 @@ def _sections(data: Mapping[str, Any]) -> Iterable[str]:
     if data["srcnn_absent"]:
         yield f"SRCNN's row is empty: {data['srcnn_absent']}."
     yield (
-        f"Phase slope {_number(data['phase_slope'], 3)} ± {_number(data['phase_slope_spread'], 3)} "
+        f"Phase slope {number(data['phase_slope'], 3)} ± {number(data['phase_slope_spread'], 3)} "
         f"(mean and spread over {data['cells']} cells; by size: "
         + ", ".join(f"{name} {value:.3f}" for name, value in data["phase_slope_by_size"].items())
         + ")."
@@ -77,6 +79,8 @@ def _sections(data: Mapping[str, Any]) -> Iterable[str]:
         "and nothing of the rest."
     )
     yield _outside(data["outside"])
+    yield "## How far to trust an image"
+    yield from trust_sections(data)
     tuning = conditions["tuning"]
     yield "## How the baselines were set"
     yield (
@@ -94,7 +98,7 @@ def _sections(data: Mapping[str, Any]) -> Iterable[str]:
 
 def _contenders(data: Mapping[str, Any]) -> str:
     rows = {NETWORK: data} | {name: data["baselines"][name] for name in BASELINES}
-    return _table(
+    return table(
         ["", *_HEADS.values()],
         [[_NAMES[name], *(_figure(row, f) for f in FIGURES)] for name, row in rows.items()],
     )
@@ -114,7 +118,7 @@ def _ahead(ahead: Mapping[str, Any]) -> str:
         for (table, baseline, figure), rows in places.items()
     ]
     count = (
-        f"A baseline is ahead in {len(behind)} of {ahead['compared']} comparisons (row, the baseline's figure "
+        f"Not ahead of a baseline in {len(behind)} of {ahead['compared']} comparisons (row, the baseline's figure "
         "to the network's):"
     )
     return count + "\n\n" + "\n".join(lines)
@@ -122,7 +126,7 @@ def _ahead(ahead: Mapping[str, Any]) -> str:
 
 def _figures(rows: Mapping[str, Any], head: str) -> str:
     """The network's figures, and the oracle's SSIM beside them."""
-    return _table(
+    return table(
         [head, *_HEADS.values(), "oracle's SSIM", "foreground"],
         [
             [
@@ -138,7 +142,7 @@ def _figures(rows: Mapping[str, Any], head: str) -> str:
 def _versus(rows: Mapping[str, Any], head: str) -> str:
     """SSIM of all contenders but the oracle."""
     others = [name for name in BASELINES if name != "nyquist_oracle"]
-    return _table(
+    return table(
         [f"SSIM at {head}", *(_NAMES[n] for n in (NETWORK, *others))],
         [
             [name, _figure(row, "ssim"), *(_figure(row["baselines"][n], "ssim") for n in others)]
@@ -164,7 +168,7 @@ def _microlenses(data: Mapping[str, Any]) -> Iterable[str]:
             return "-"
         return f"{100 * row['relative_error']:+.1f} ± {100 * row['spread']:.1f}"
 
-    yield _table(
+    yield table(
         ["diameter µm", "period µm", *(f"{peak:g} rad" for peak in peaks)],
         [
             [f"{d:g}", f"{d * found['pitch_diameters']:g}", *(error(row[p]) for p in peaks)]
@@ -183,7 +187,7 @@ def _microlenses(data: Mapping[str, Any]) -> Iterable[str]:
         + "."
     )
     yield "Lenses of 1 rad that stand alone, beside what noise alone does to one of them:"
-    yield _table(
+    yield table(
         ["diameter µm", "error %", "of which noise can explain %"],
         [
             [f"{row['diameter_um']:g}", error(row), f"{100 * row['noise_of_one_lens']:.1f}"]
@@ -194,14 +198,14 @@ def _microlenses(data: Mapping[str, Any]) -> Iterable[str]:
 
 def _outside(rows: Mapping[str, Any]) -> str:
     figures = ("ssim", "ssim_foreground", "rmse_rad")
-    return _table(
+    return table(
         ["", *(_HEADS[f] for f in figures), "phase slope", "spread"],
         [
             [
                 name,
                 *(_figure(row, f) for f in figures),
-                _number(row["phase_slope"], 3),
-                _number(row["phase_slope_spread"], 3),
+                number(row["phase_slope"], 3),
+                number(row["phase_slope_spread"], 3),
             ]
             for name, row in rows.items()
         ],
@@ -209,25 +213,8 @@ def _outside(rows: Mapping[str, Any]) -> str:
 
 
 def _figure(row: Mapping[str, Any], figure: str) -> str:
-    return _number(row[figure], _DIGITS.get(figure, 3))
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return number(row[figure], _DIGITS.get(figure, 3))
 
 
 def _percent(share: float | None) -> str:
     return "no array that small" if share is None else f"{100 * share:.1f} %"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
-    # Words to the left, figures to the right.
-    align: list[Callable[[str, int], str]] = [str.ljust, *[str.rjust] * (len(head) - 1)]
-
-    def line(cells: Sequence[str]) -> str:
-        parts = [put(cell, w) for put, cell, w in zip(align, cells, widths, strict=True)]
-        return f"| {' | '.join(parts)} |"
-
-    rule = "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])])
-    return "\n".join([line(head), f"|{rule}|", *(line(row) for row in rows)])

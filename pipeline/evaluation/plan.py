@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.evaluation.noise import Floats, camera_noise, paper_noise, pixel_noise
+from pipeline.evaluation.trust.plan import FULL_TRUST, QUICK_TRUST, TrustPlan
 from pipeline.methods.dl_srqpi.record import OpticsRecord
 
 PAPER = "0.01_before_binning"
@@ -60,6 +61,8 @@ class Plan:
         Diameters of lenses that stand alone.
     outside_fields
         Of each row outside of the training's range.
+    trust
+        Of the part on alarm and scale uncertainty.
     budget_s
         What it may take on two cores that nothing else uses.
     """
@@ -80,6 +83,7 @@ class Plan:
     lens_field_px: int = 192
     isolated_um: tuple[float, ...] = (10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0)
     outside_fields: int = 4
+    trust: TrustPlan = FULL_TRUST
     budget_s: float = 2400.0
 
 
@@ -100,6 +104,7 @@ QUICK = Plan(
     lens_field_px=96,
     isolated_um=(20.0, 60.0),
     outside_fields=1,
+    trust=QUICK_TRUST,
     budget_s=90.0,
 )
 

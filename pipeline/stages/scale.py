@@ -1,9 +1,9 @@
 """How far the phase's scale is uncertain because the calibrated focus is: nothing in a frame shows it.
 
 A defocused frame's contrast goes nearly as z·φ, so a wrong z gives a wrong φ and hardly any residual.
-By how much depends on the method, on z and on the sizes of the cells; here it is measured: the method, loaded
-for a calibration that is off by a little, is given frames of known cells, and the change of their phase
-is regressed as `phase_slope` does. To first order
+By how much depends on the method, on z and on the sizes of the cells; here it is measured: the method, loaded for the
+calibration, is given frames of known cells as a microscope takes them whose z is off by a little, on
+either side, and the change of their phase is regressed as `phase_slope` does. The larger side counts. To first order
 
     u² = (∂slope/∂scale · σ_scale)² + (∂slope/∂zero · σ_zero)²
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
-from pipeline.errors import ExperimentError, MethodError, SlotError
+from pipeline.errors import MethodError, SlotError
 from pipeline.experiment import Condenser, Experiment
 from pipeline.frames import Measurement
 from pipeline.methods.contract import Method
@@ -77,18 +78,19 @@ def scale_uncertainty(
     scale_step = max(scale_sigma, _LEAST_STEP * abs(calibration.z_scale))
     zero_step = max(zero_sigma or 0.0, _LEAST_STEP * farthest)
     scale, zero = calibration.z_scale, calibration.z_zero_um or 0.0
-    by_scale = trial.sensitivity(lambda d: replace(trial.known, z_scale=scale + d), scale_step)
-    by_zero = trial.sensitivity(lambda d: replace(trial.known, z_zero_um=zero + d), zero_step)
+    by_scale = by_zero = 0.0
+    if scale_sigma:
+        by_scale = trial.sensitivity(lambda d: replace(trial.known, z_scale=scale + d), scale_step)
+    if zero_sigma != 0:
+        by_zero = trial.sensitivity(lambda d: replace(trial.known, z_zero_um=zero + d), zero_step)
     if zero_sigma is None:
         # Two foci about the zero may not care where it is.
-        return (
-            math.nan if abs(by_zero * zero_step) > _LEAST_STEP / 4 else abs(by_scale) * scale_sigma
-        )
+        return by_scale * scale_sigma if by_zero * zero_step <= _LEAST_STEP / 4 else math.nan
     return math.hypot(by_scale * scale_sigma, by_zero * zero_sigma)
 
 
 class _Trial:
-    """The method on frames of known cells, under calibrations that differ in z."""
+    """The method, loaded for one calibration, on frames of known cells taken under others."""
 
     def __init__(
         self,
@@ -107,31 +109,34 @@ class _Trial:
         )
         # Of another shape than these frames, and no business of the trial.
         self.known = replace(calibration, dark={}, flat={}, bad_pixels=None)
-        self._method, self._device, self._weights = method, device, weights
-        self._phase = measurement.outputs.index("phase")
+        self._measurement, self._device = measurement, device
+        self._method = method.load(self._experiment, self.known, device, weights)
         # Finely enough for the specimen, and a whole number of phase pixels.
         fine = -(-4 // measurement.upsampling) * measurement.upsampling
-        cells = torch.from_numpy(_cells(_SIDE * fine))
-        self._frames = predict_frames(
-            cells, None, self._experiment, self.known, measurement.frames
-        )[None].to(device)
+        self._cells = torch.from_numpy(_cells(_SIDE * fine))
         self._usual = self._reconstruct(self.known)
 
     def sensitivity(self, changed: Callable[[float], Calibration], step: float) -> float:
-        """Relative change of the phase per change of the calibration; NaN where it can't be told."""
-        for change in (step, -step):
-            try:
-                other = self._reconstruct(changed(change))
-            # At the end of what a network was trained for, only one direction may be left.
-            except (MethodError, ExperimentError, SlotError):
-                continue
-            return (phase_slope(other, self._usual).mean - 1) / change
-        return math.nan
+        """Relative change of the phase per change of the true calibration, the larger of both directions' sizes.
 
-    def _reconstruct(self, calibration: Calibration) -> NDArray[np.float32]:
-        load = self._method.load(self._experiment, calibration, self._device, self._weights)
-        images = load(self._frames, torch.ones_like(self._frames, dtype=torch.bool)).images
-        return np.asarray(images[0, self._phase].float().cpu().numpy())
+        NaN where it can't be told.
+        """
+        sizes = []
+        for change in (step, -step):
+            # Nothing may be left to reconstruct where the true focus is at the specimen.
+            with suppress(MethodError, SlotError):
+                other = self._reconstruct(changed(change))
+                sizes.append(abs(phase_slope(other, self._usual).mean - 1) / step)
+        return max(sizes, default=math.nan)
+
+    def _reconstruct(self, true: Calibration) -> NDArray[np.float32]:
+        """Phase of frames that are taken under a calibration that the method isn't told."""
+        frames = predict_frames(
+            self._cells, None, self._experiment, true, self._measurement.frames
+        )[None].to(self._device)
+        images = self._method(frames, torch.ones_like(frames, dtype=torch.bool)).images
+        phase = images[0, self._measurement.outputs.index("phase")]
+        return np.asarray(phase.float().cpu().numpy())
 
 
 def _cells(samples: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,61 +17,33 @@ from pipeline.evaluation.trust.faults import (
     scratched,
     with_foreign_detail,
 )
-from pipeline.evaluation.trust.instrument import CAMERAS, Conditions, Floats, LiveInstrument, Raw
+from pipeline.evaluation.trust.instrument import Conditions, Floats, LiveInstrument, Raw
+from pipeline.evaluation.trust.plan import CAMERAS, TrustPlan
 from pipeline.experiment import Experiment
 from pipeline.quality import phase_slope
 
 GOOD = "good"
+# How much more the image made at the z that is believed leaves unexplained than the one made at another z
+# (logarithm): grows with the true z.
+FOCUS = "focus"
+# What the true phase, as large as explains the frame at the wrong z, leaves unexplained: no network knows as much.
+BOUND = "bound"
+# Shares below are the noise's.
+_LEAST_SHARE = 1e-3
 SATURATED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class TrustPlan:
-    """How much is computed. `FULL` is what a statement rests on, `QUICK` shows that it works.
-
-    Parameters
-    ----------
-    fields, field_px
-        Of the evaluation set, and their edge in camera pixels: the full frame that an alarm is about.
-    cameras
-        Names from `CAMERAS`.
-    z_errors, wavelength_errors
-        Relative errors of z and of λ that are tried, of both signs.
-    z_sigmas
-        Relative standard uncertainties of z for the scale's coverage, each drawn so many times a field.
-    coherence
-        S of the light; one plane wave is the quickest to image.
-    """
-
-    fields: int = 12
-    field_px: int = 256
-    cameras: tuple[str, ...] = tuple(CAMERAS)
-    z_errors: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
-    wavelength_errors: tuple[float, ...] = (0.1, 0.2, 0.4)
-    z_sigmas: tuple[float, ...] = (0.02, 0.05)
-    draws: int = 3
-    coherence: float = 0.0
-
-
-FULL = TrustPlan()
-QUICK = TrustPlan(
-    fields=3,
-    field_px=64,
-    cameras=("10000_electrons",),
-    z_errors=(0.5, 1.0),
-    wavelength_errors=(0.4,),
-    z_sigmas=(0.05,),
-    draws=1,
-)
-
-
-@dataclass(frozen=True)
 class TrustSetting:
-    """What every field is told: plain data, so that it can be sent to another process."""
+    """What every field is told: plain data, so that it can be sent to another process.
+
+    `z_um` is what the instrument believes; `retold_um` another z that it is told for comparison.
+    """
 
     experiment: Experiment
     weights: Path
     z_um: float
+    retold_um: float
     upsampling: int
     plan: TrustPlan
     seed: int
@@ -96,7 +69,8 @@ class TrustField:
     Parameters
     ----------
     alarms
-        Camera → kind → quality figures; `GOOD`, the faults, and ``z +0.5``, ``wavelength -0.1``, ….
+        Camera → kind → quality figures; `GOOD`, the faults, and ``z +0.5``, ``wavelength -0.1``, …. Of good ones
+        and of wrong z and λ also `FOCUS` and `BOUND`.
     slopes
         Trials of the scale.
     """
@@ -122,7 +96,7 @@ def trust_field(setting: TrustSetting, number: int) -> TrustField | None:
         for _ in range(plan.draws)
     ]
     wrong_z = {e: setting.z_um * (1 + e) for e in _both(plan.z_errors)}
-    farthest = max(*true_z, *wrong_z.values(), setting.z_um)
+    farthest = max(map(abs, (*true_z, *wrong_z.values(), setting.z_um)))
     field = _draw(setting, family, own, farthest)
     if not field.truth.any():
         return None
@@ -134,31 +108,73 @@ def trust_field(setting: TrustSetting, number: int) -> TrustField | None:
     }
     stranger = _draw(setting, family, own + 1, setting.z_um)
     other = _imaged(stranger, setting, [setting.z_um])[setting.z_um]
-    alarms = {}
-    for name in plan.cameras:
-        rng = np.random.default_rng([setting.seed, number, 87, list(CAMERAS).index(name)])
-        live = _instrument(setting, name)
-        good = clean[setting.z_um]
-        raw = live.raw(good, rng)
-        phase, quality = live.reconstruct(raw)
-        foreign, _ = live.reconstruct(live.raw(other, rng))
-        tampered = with_foreign_detail(phase, foreign, setting.upsampling)
-        frames: dict[str, Raw] = {
-            "dust": live.raw(dusty(good, rng), rng),
-            "scratch": live.raw(scratched(good, rng), rng),
-            "saturation": live.overexposed(good, rng, SATURATED_SHARE),
-            # A well that is full before the converter is: nobody flags those pixels.
-            "saturation_unflagged": clipped(live.raw(good, rng), SATURATED_SHARE),
-            "flipped_z": live.raw(clean[-setting.z_um], rng),
-            **{kind_of("z", e): live.raw(clean[z], rng) for e, z in wrong_z.items()},
-            **{kind_of("wavelength", e): live.raw(f, rng) for e, f in coloured.items()},
-        }
-        alarms[name] = {
-            GOOD: quality,
-            "foreign_detail": live.judge(raw, tampered),
-            **{kind: live.reconstruct(f)[1] for kind, f in frames.items()},
-        }
+    alarms = {
+        name: _alarms(setting, number, name, clean, wrong_z, coloured, other, field.truth)
+        for name in plan.cameras
+    }
     return TrustField(family, alarms, _slopes(setting, field, clean, true_z, number))
+
+
+def _alarms(
+    setting: TrustSetting,
+    number: int,
+    camera: str,
+    clean: Mapping[float, Floats],
+    wrong_z: Mapping[float, float],
+    coloured: Mapping[float, Floats],
+    other: Floats,
+    truth: Floats,
+) -> Mapping[str, Mapping[str, float]]:
+    """Kind → quality figures, by one camera.
+
+    Parameters
+    ----------
+    clean
+        Frames ``[Y, X]`` without noise by z.
+    wrong_z, coloured
+        Relative error → z, and frame in light of another wavelength.
+    other
+        Frame of another specimen.
+    truth
+        ``[s·Y, s·X]`` true phase.
+    """
+    rng = np.random.default_rng([setting.seed, number, 87, list(CAMERAS).index(camera)])
+    live = _instrument(setting, camera)
+    retold = _instrument(setting, camera, z_um=setting.retold_um)
+    good = clean[setting.z_um]
+    raw = live.raw(good, rng)
+    phase, quality = live.reconstruct(raw)
+    foreign, _ = live.reconstruct(live.raw(other, rng))
+    tampered = with_foreign_detail(phase, foreign, setting.upsampling)
+
+    def out_of_focus(raw: Raw, error: float, quality: Mapping[str, float]) -> dict[str, float]:
+        here, there = (
+            max(q["unexplained"], _LEAST_SHARE) for q in (quality, retold.reconstruct(raw)[1])
+        )
+        # Contrast goes nearly as λ·z·φ: the phase that explains it is off as much as z or λ.
+        bound = live.judge(raw, truth * np.float32(1 + error))["unexplained"]
+        farther = math.copysign(1, setting.retold_um - setting.z_um)
+        return {**quality, FOCUS: farther * math.log(here / there), BOUND: bound}
+
+    frames: dict[str, Raw] = {
+        "dust": live.raw(dusty(good, rng), rng),
+        "scratch": live.raw(scratched(good, rng), rng),
+        "saturation": live.overexposed(good, rng, SATURATED_SHARE),
+        # A well that is full before the converter is: nobody flags those pixels.
+        "saturation_unflagged": clipped(live.raw(good, rng), SATURATED_SHARE),
+        "flipped_z": live.raw(clean[-setting.z_um], rng),
+    }
+    off = {kind_of("z", e): (e, clean[z]) for e, z in wrong_z.items()}
+    off |= {kind_of("wavelength", e): (e, frame) for e, frame in coloured.items()}
+    found = {
+        GOOD: out_of_focus(raw, 0.0, quality),
+        "foreign_detail": live.judge(raw, tampered),
+        **{kind: live.reconstruct(frame)[1] for kind, frame in frames.items()},
+    }
+    for kind, (error, frame) in off.items():
+        seen = live.raw(frame, rng)
+        found[kind] = out_of_focus(seen, error, live.reconstruct(seen)[1])
+    return found
 
 
 def _both(errors: Sequence[float]) -> list[float]:
@@ -187,9 +203,11 @@ def _slopes(
     return tuple(trials)
 
 
-def _instrument(setting: TrustSetting, camera: str, z_sigma: float = 0.0) -> LiveInstrument:
+def _instrument(
+    setting: TrustSetting, camera: str, z_sigma: float = 0.0, z_um: float | None = None
+) -> LiveInstrument:
     plan = setting.plan
-    conditions = Conditions(setting.z_um, plan.coherence, CAMERAS[camera], z_sigma)
+    conditions = Conditions(z_um or setting.z_um, plan.coherence, CAMERAS[camera], z_sigma)
     return LiveInstrument(setting.experiment, setting.weights, plan.field_px, conditions)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
+from pipeline.evaluation.trust.plan import Camera
 from pipeline.experiment import Condenser, Experiment
 from pipeline.frames import FrameStatus, empty_records
 from pipeline.stages.reconstruction import SlotReconstructor
@@ -19,21 +19,6 @@ Raw = NDArray[np.uint16]
 
 # Counts of the background, and those at which a pixel is full: bright peaks of thick cells have room.
 _LEVEL, _FULL = 10_000.0, 40_000.0
-
-
-class Camera(NamedTuple):
-    """Electrons of the background and of the read noise."""
-
-    background_e: float
-    read_noise_e: float
-
-
-# The paper's noise of 0.01 before binning 4 x 4 is no shot noise: a camera of as much light as
-# none has, with that read noise.
-CAMERAS = {
-    "0.01_before_binning": Camera(1e8, 0.0025e8),
-    "10000_electrons": Camera(1e4, 1.8),
-}
 
 
 @dataclass(frozen=True)
