@@ -94,10 +94,23 @@ def test_a_runs_experiment_fits_the_weights(tmp_path):
     assert (asked.reconstruction.device, asked.sequence.foci_um) == ("cpu", (6.0,))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_rates_on_a_gpu(tmp_path):
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_rates_of_the_network_and_of_a_slot(tmp_path, device):
     weights = write(tmp_path / "w.safetensors")
-    experiment = GpuBench(field_px=32).experiment(tmp_path / "frames.npy", weights, 5, "cuda")
-    rates = GpuBench(field_px=32, frames=10).method_rates(experiment, weights)
+    bench = GpuBench(field_px=32, frames=2)
+    experiment = bench.experiment(tmp_path / "frames.npy", weights, 5, device)
+    rates = bench.compute_rate(experiment, weights, device) | bench.slot_rate(weights, device)
+    assert list(rates) == ["compute_fps", "slot_fps"]
     assert all(rate > 0 for rate in rates.values())

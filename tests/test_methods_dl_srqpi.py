@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from pipeline.calibration import Calibration
-from pipeline.errors import ExperimentError, MethodError
+from pipeline.errors import ExperimentError, MethodError, SlotError
 from pipeline.experiment import parse_experiment
 from pipeline.methods.background import background_level
 from pipeline.methods.contract import Method, Reconstructor
@@ -22,12 +23,15 @@ from pipeline.methods.dl_srqpi.fit import (
     PACKAGED,
     default_weights,
     nearest_focus,
+    packaged,
     true_conditions,
+    weights_named,
     why_unfit,
 )
 from pipeline.methods.dl_srqpi.header import METADATA_KEY, read_record, sha256
 from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor
 from pipeline.methods.dl_srqpi.record import NetworkRecord
+from pipeline.methods.dl_srqpi.settings import Packaged
 from pipeline.methods.dl_srqpi.tiles import plan_tiles
 from pipeline.methods.dl_srqpi.weights import load_network, save_weights
 
@@ -52,6 +56,14 @@ def weights(tmp_path, made) -> Path:
     own = tmp_path / "w.safetensors"
     own.write_bytes(made.read_bytes())
     return own
+
+
+def write_packaged(folder: Path) -> None:
+    """For two optics of base, fast, and a baseline."""
+    write(folder / "dl_srqpi_base_a.safetensors", name="base")
+    write(folder / "dl_srqpi_base_b.safetensors", name="base", wavelength_um=0.63)
+    write(folder / "dl_srqpi_fast_a.safetensors", name="fast")
+    write(folder / "dl_srqpi_srcnn_a.safetensors", NetworkRecord(form="srcnn", width=4), "srcnn")
 
 
 def live(weights, precision="fp32", conditions=USUAL, **kwargs) -> DlSrqpiReconstructor:
@@ -204,15 +216,37 @@ def test_default_weights_are_the_packaged_ones_that_fit(tmp_path):
         default_weights(experiment(), tmp_path / "empty")
 
 
-@pytest.mark.parametrize("network", ["base", "fast"])
-def test_the_weights_that_come_with_livephase_load_and_fit_the_demonstration(network):
+def test_packaged_weights_by_name(tmp_path, made):
+    write_packaged(tmp_path)
+    assert [p.stem[9:] for p in packaged("base", tmp_path)] == ["base_a", "base_b"]
+    assert weights_named(Path("fast"), tmp_path) == tmp_path / "dl_srqpi_fast_a.safetensors"
+    assert weights_named(made, tmp_path) == made
+    with pytest.raises(MethodError, match="the weights quick don't exist") as refused:
+        weights_named(Path("quick"), tmp_path)
+    assert "base or fast" in refused.value.fix
+
+
+@pytest.mark.parametrize("network", get_args(Packaged))
+def test_the_weights_that_come_with_livephase(network):
+    """Small, of the conditions that the README promises, described, and blind to nothing."""
     asked = experiment(reconstruction={"settings": {"network": network}})
     path = default_weights(asked, PACKAGED)
-    assert path.stat().st_size < 16 << 20
+    optics = read_record(path).optics
+    assert path.stat().st_size <= 16 << 20
+    assert sha256(path) in path.with_suffix(".md").read_text(encoding="utf-8")
+    assert (optics.z_min_um, optics.z_max_um) == (1.0, 13.0)
+    assert (optics.coherence_min, optics.coherence_max) == (0.0, 0.4)
+    reconstruct = DlSrqpi().load(asked, Calibration(), "cpu", None)
+    # Nothing in the light, nothing in the phase; a cell-sized bump in the light, a bump there.
     flat = torch.ones(1, 1, 32, 32)
-    # Nothing in the light, nothing in the phase.
-    found = DlSrqpi().load(asked, Calibration(), "cpu", None)(flat, all_valid(flat)).images
-    assert found.abs().max() < 0.1
+    assert reconstruct(flat, all_valid(flat)).images.abs().max() < 0.1
+    at = torch.arange(32) - 15.5
+    square = (at[:, None] ** 2 + at**2)[None, None] * 2.6**2
+    # A thin lens of 1 rad and σ = 6 µm at z = 4 µm: contrast -(λz/2π)·∇²φ.
+    bump = torch.exp(-square / 72)
+    lens = 1 + 0.55 * 4 / (2 * torch.pi) * (2 / 36 - square / 36**2) * bump
+    found = reconstruct(lens, all_valid(lens)).images
+    assert abs(found[..., 62:66, 62:66].mean() - 1) < 0.3
 
 
 # The file
@@ -366,6 +400,20 @@ def test_another_number_of_frames_is_refused(made, shape):
 def test_an_empty_batch_is_an_empty_batch(made):
     none = torch.ones(0, 1, 8, 8)
     assert live(made)(none, all_valid(none)).images.shape == (0, 1, 32, 32)
+
+
+def test_a_dark_frame_is_refused(made):
+    dark = torch.zeros(1, 1, 8, 8)
+    with pytest.raises(SlotError, match="no light"):
+        live(made)(dark, all_valid(dark))
+
+
+def test_shapes_come_and_go_and_little_is_kept(made):
+    reconstruct = live(made)
+    sides = (*range(8, 16), 8)
+    found = [reconstruct(x, all_valid(x)).images for x in (frames(1, (s, s)) for s in sides)]
+    assert torch.equal(found[0], found[-1])
+    assert len(reconstruct._ready) <= 4
 
 
 # Tiles

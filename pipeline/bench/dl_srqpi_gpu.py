@@ -1,10 +1,11 @@
-"""Frames a second of dl_srqpi on a GPU: computing alone, with its copies, and of a whole run."""
+"""Frames a second of dl_srqpi on a GPU: the network alone, with all else that a slot takes, and of a whole run."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import numpy as np
 import torch
 
 from pipeline.bench.recordings import recording_experiment, run_quietly, save_frames
+from pipeline.bench.scene import noisy_frame
+from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment, parse_experiment
-from pipeline.methods.dl_srqpi import cuda
+from pipeline.frames import FrameStatus, empty_records
 from pipeline.methods.dl_srqpi.fit import nearest_focus, true_conditions
 from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor
 from pipeline.methods.dl_srqpi.networks import build_network
 from pipeline.methods.dl_srqpi.record import NetworkRecord
 from pipeline.methods.dl_srqpi.weights import load_network, save_weights
+from pipeline.stages.reconstruction import SlotReconstructor
 
 # Frames come faster than any network takes them: what is measured is not the camera.
 _PACE_HZ = 1000.0
@@ -57,9 +61,9 @@ class GpuBench:
         Returns
         -------
         dict
-            By network ``{compute_fps, with_copies_fps, run_fps}``: from a tensor on the GPU to one, from registered
-            host memory to host memory with overlapped copies, and from the ring to the written phase of
-            a whole run. Or ``skipped``, with the reason.
+            By network ``{compute_fps, slot_fps, run_fps}``: from a tensor on the GPU to one; from raw counts to the
+            phase and its quality, both in the host's memory; and from the ring to the written phase of a
+            whole run. Or ``skipped``, with the reason.
         """
         if not torch.cuda.is_available():
             return {"skipped": "torch finds no CUDA device"}
@@ -69,42 +73,45 @@ class GpuBench:
         return {
             "device": torch.cuda.get_device_name(),
             **{
-                name: {**self.method_rates(experiment, path), **self.run_rate(path, folder / name)}
+                name: {
+                    **self.compute_rate(experiment, path),
+                    **self.slot_rate(path),
+                    **self.run_rate(path, folder / name),
+                }
                 for name, path in (("base", base), ("paper", untrained))
             },
         }
 
-    def method_rates(self, experiment: Experiment, weights: Path) -> dict[str, float]:
-        """Without and with copies."""
+    def compute_rate(
+        self, experiment: Experiment, weights: Path, device: str = "cuda"
+    ) -> dict[str, float]:
+        """Of the method alone: `compute_fps`."""
         network, record = load_network(weights)
         conditions = true_conditions(experiment, None, nearest_focus(experiment, record))
-        live = DlSrqpiReconstructor(network, conditions, "cuda")
-        rng = np.random.default_rng(0)
-        shape = (_SOURCE_FRAMES, 1, 1, self.field_px, self.field_px)
-        frames = (1 + 0.05 * rng.standard_normal(shape)).astype(np.float32)
-        valid = torch.ones(shape[1:], dtype=torch.bool, device="cuda")
+        live = DlSrqpiReconstructor(network, conditions, device)
+        frame = torch.ones(1, 1, self.field_px, self.field_px, device=device)
+        valid = torch.ones_like(frame, dtype=torch.bool)
+        return {"compute_fps": self._rate(lambda: live(frame, valid), device)}
 
-        def compute(frame: torch.Tensor) -> torch.Tensor:
-            return live(frame, valid).images
+    def slot_rate(self, weights: Path, device: str = "cuda") -> dict[str, float]:
+        """Of what the stage does with a slot, ring and store aside: `slot_fps`."""
+        experiment = self.experiment(Path("frames.npy"), weights, 1, device)
+        live = SlotReconstructor(experiment, Calibration())
+        shape, rng = (self.field_px, self.field_px), np.random.default_rng(0)
+        slots = cycle([noisy_frame(shape, rng)[None] for _ in range(_SOURCE_FRAMES)])
+        records = empty_records(1)
+        records["status"] = FrameStatus.WRITTEN
+        return {"slot_fps": self._rate(lambda: live.reconstruct(next(slots), records), device)}
 
-        resident = torch.from_numpy(frames[0]).cuda()
-        with cuda.registered(frames):
-            sources = [torch.from_numpy(frames[i % len(frames)]) for i in range(self.frames)]
-            return {
-                "compute_fps": self._rate(lambda: [compute(resident) for _ in sources]),
-                "with_copies_fps": self._rate(
-                    lambda: sum(1 for _ in cuda.overlapped(sources, compute, resident.device))
-                ),
-            }
-
-    def _rate(self, work: Callable[[], object]) -> float:
-        """Frames a second; the first time captures."""
+    def _rate(self, work: Callable[[], object], device: str) -> float:
+        """Times a second, after as many to begin with: graphs are captured, memory is taken."""
         seconds = 0.0
         for _ in range(2):
-            torch.cuda.synchronize()
+            _wait(device)
             began = time.perf_counter()
-            work()
-            torch.cuda.synchronize()
+            for _ in range(self.frames):
+                work()
+            _wait(device)
             seconds = time.perf_counter() - began
         return round(self.frames / seconds, 1)
 
@@ -139,3 +146,8 @@ class GpuBench:
             "device": device,
         }
         return parse_experiment(asked)
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()

@@ -26,6 +26,7 @@ from pipeline.methods.registry import find_method
 from pipeline.optics.residual import Agreement
 from pipeline.optics.sensor import Corrected, Correction
 from pipeline.stages.alarm import Signs, alarm, contrast_skewness, piled_up
+from pipeline.stages.reconstruct_copies import HostCopies
 from pipeline.stages.residual import ResidualCheck
 from pipeline.stages.scale import scale_uncertainty
 
@@ -128,6 +129,7 @@ class SlotReconstructor:
         s = self.measurement.upsampling
         self._image_shape = (len(self.measurement.outputs), s * y, s * x)
         self._plan = experiment.plan()
+        self._copies = HostCopies(self.device, (len(self._frames), y, x), self._plan.dtype)
         # Of dark frames no pixel is saturated: what is invalid then always is.
         dark = np.zeros((len(self._frames), y, x), self._plan.dtype)
         self._usable = self._correction(dark, np.ones(len(dark), bool))[1]
@@ -175,8 +177,7 @@ class SlotReconstructor:
         if not reconstructible(self.measurement, records):
             return None
         began = time.perf_counter()
-        chosen, present = self._chosen(frames, records)
-        measured = self._correction.correct(chosen, present)
+        chosen, present, measured = self._measured(frames, records)
         images = self._method(measured.frames[None], measured.valid[None]).images
         if tuple(images.shape) != (1, *self._image_shape):
             raise MethodError(
@@ -190,8 +191,9 @@ class SlotReconstructor:
                 f"method {self._name} gave NaN or infinite pixels",
                 "look at the frames, and at reconstruction.settings and weights",
             )
+        fetched = self._copies.fetch(images)
         quality = self._quality(chosen, present, measured, images)
-        out = images.cpu().contiguous().numpy()
+        out = fetched()
         return SlotResult(out, {**quality, "seconds": time.perf_counter() - began})
 
     @torch.inference_mode()
@@ -202,19 +204,18 @@ class SlotReconstructor:
         images: NDArray[np.float32],
     ) -> dict[str, float]:
         """The quality, as of `reconstruct`, of given images ``[C, s·Y, s·X]`` of a slot, wherever they are from."""
-        chosen, present = self._chosen(frames, records)
-        measured = self._correction.correct(chosen, present)
+        chosen, present, measured = self._measured(frames, records)
         return self._quality(
             chosen, present, measured, torch.from_numpy(images).to(self.device, torch.float32)
         )
 
-    def _chosen(
+    def _measured(
         self, frames: NDArray[np.unsignedinteger], records: NDArray[np.void]
-    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.bool_]]:
-        """The measurement's frames, and which of them are there."""
+    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.bool_], Corrected]:
+        """The measurement's frames, raw, which of them are there, and corrected."""
         present = records["status"][self._frames] == FrameStatus.WRITTEN
-        # Picking by a list copies: the caller's memory may be a ring's, or read-only.
-        return frames[self._frames], present
+        chosen, sent = self._copies.send(frames, self._frames)
+        return chosen, present, self._correction.correct(sent, present)
 
     def _quality(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from pipeline.calibration import Calibration
 from pipeline.errors import MethodError
@@ -14,7 +15,7 @@ from pipeline.experiment import Condenser, Experiment
 from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.record import OpticsRecord, WeightsRecord
-from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings
+from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings, Packaged
 from pipeline.methods.settings import read_settings
 
 PACKAGED = Path(__file__).resolve().parents[2] / "weights"
@@ -108,6 +109,30 @@ def _reasons(trained: OpticsRecord, here: Conditions, coarse: bool) -> Iterator[
         )
 
 
+def packaged(name: str, folder: Path = PACKAGED) -> list[Path]:
+    """The weights files that come with livephase of the network of a name (base, fast, srcnn), one for each optics."""
+    return [p for p in sorted(folder.glob("dl_srqpi*.safetensors")) if read_record(p).name == name]
+
+
+def weights_named(given: Path, folder: Path = PACKAGED) -> Path:
+    """A weights file, or the first packaged one of a name.
+
+    Raises
+    ------
+    MethodError
+        If it is neither.
+    """
+    if given.is_file():
+        return given
+    of_name = packaged(str(given), folder)
+    if not of_name:
+        raise MethodError(
+            f"the weights {given} don't exist",
+            f"give a weights file, or the name of packaged ones: {' or '.join(get_args(Packaged))}",
+        )
+    return of_name[0]
+
+
 def default_weights(experiment: Experiment, folder: Path = PACKAGED) -> Path:
     """The packaged weights that fit an experiment's nominal optics, of the network that its settings name.
 
@@ -118,10 +143,8 @@ def default_weights(experiment: Experiment, folder: Path = PACKAGED) -> Path:
     """
     wanted = read_settings(DlSrqpiSettings, experiment).network
     fitting, unfit = [], []
-    for path in sorted(folder.glob("dl_srqpi*.safetensors")):
+    for path in packaged(wanted, folder):
         record = read_record(path)
-        if record.name != wanted:
-            continue
         conditions = true_conditions(experiment, None, nearest_focus(experiment, record))
         reason = why_unfit(record, conditions, coarse=True)
         if reason:

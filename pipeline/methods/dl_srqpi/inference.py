@@ -1,4 +1,4 @@
-"""Live inference: conditions and norms folded, channels last, one frame at a time on a processor."""
+"""Live inference: conditions and norms folded, channels last, one frame at a time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from pipeline.errors import MethodError
+from pipeline.errors import MethodError, SlotError
 from pipeline.methods.background import background_level
 from pipeline.methods.contract import Reconstruction
 from pipeline.methods.dl_srqpi.conditions import Conditions
-from pipeline.methods.dl_srqpi.cuda import Graphed
+from pipeline.methods.dl_srqpi.cuda import Compute, replayed
 from pipeline.methods.dl_srqpi.inputs import NetworkInputs
 from pipeline.methods.dl_srqpi.networks import Network
 from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf16
@@ -20,13 +20,16 @@ from pipeline.methods.dl_srqpi.tiles import by_tiles, bytes_per_pixel, plan_tile
 from pipeline.methods.dl_srqpi.weights import load_network
 from pipeline.methods.fill import fill_invalid
 
+# Shapes of frames that it is ready for: a run has one; each has a filter, and on a GPU a graph with its tensors.
+_MOST_SHAPES = 4
+
 
 class DlSrqpiReconstructor:
     """Frames ``[B, 1, Y, X]`` → phase ``[B, 1, u·Y, u·X]`` in radians, background at zero.
 
-    On a processor each frame goes through the network by itself: convolution libraries choose
-    their algorithm by the batch's size, so a frame's bits would depend on its company, and a run
-    that was killed and resumed would differ from an undisturbed one.
+    Each frame goes through the network by itself: convolution libraries choose their algorithm by the
+    batch's size, so a frame's bits would depend on its company, and a run that was killed and resumed
+    would differ from an undisturbed one. Nothing waits for a batch to fill, either. For one thread at a time.
 
     Parameters
     ----------
@@ -48,7 +51,7 @@ class DlSrqpiReconstructor:
     ) -> None:
         self._device = torch.device(device)
         self.conditions = conditions
-        self._inputs: dict[tuple[int, int], NetworkInputs] = {}
+        self._ready: dict[tuple[int, int], Compute] = {}
         network = copy.deepcopy(network).eval()
         numbers = torch.from_numpy(conditions.numbers())
         network.specialise(numbers)
@@ -57,7 +60,6 @@ class DlSrqpiReconstructor:
         self.body_dtype = _body_dtype(self._device, precision)
         self._network.body.to(self.body_dtype)
         self._most_px = 1e6 * memory_mb / bytes_per_pixel(network, self.body_dtype)
-        self._compute = Graphed(self._phase) if self._device.type == "cuda" else self._phase
 
     @classmethod
     def load(
@@ -72,7 +74,7 @@ class DlSrqpiReconstructor:
         return cls(load_network(path)[0], conditions, device, precision, memory_mb)
 
     def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
-        """Reconstruct; `valid` ``[B, 1, Y, X]`` marks pixels that can be trusted."""
+        """Reconstruct; `valid` ``[B, 1, Y, X]`` marks pixels that can be trusted. A dark frame is a `SlotError`."""
         if frames.ndim != 4 or frames.shape[1] != 1:
             raise MethodError(
                 f"dl_srqpi was given frames of shape {tuple(frames.shape)}",
@@ -82,31 +84,44 @@ class DlSrqpiReconstructor:
             frames = frames.to(self._device, torch.float32)
             good = valid.to(self._device) & torch.isfinite(frames)
             filled = fill_invalid(frames, good)[:, 0]
+            if not bool((filled.mean((-2, -1)) > 0).all()):
+                raise SlotError("a frame has no light", "look at lamp, shutter and exposure time")
             if not len(filled):
                 u = self._network.record.upsampling
                 return Reconstruction(
                     filled.new_empty(0, 1, u * frames.shape[2], u * frames.shape[3])
                 )
-            step = 1 if self._device.type == "cpu" else len(filled)
-            phases = [self._compute(part) for part in torch.split(filled, step)]
+            phases = [self._computing(frame)(frame) for frame in torch.split(filled, 1)]
             # One is not copied: that takes as long as a layer.
             return Reconstruction(phases[0] if len(phases) == 1 else torch.cat(phases))
 
-    def _phase(self, frames: torch.Tensor) -> torch.Tensor:
-        """``[B, Y, X]`` without gaps → ``[B, 1, u·Y, u·X]``."""
-        y, x = frames.shape[-2:]
-        if (y, x) not in self._inputs:
-            self._inputs[y, x] = NetworkInputs(self.conditions, (y, x), self._device)
+    def _computing(self, frame: torch.Tensor) -> Compute:
+        """What makes ``[1, 1, u·Y, u·X]`` of frames like this one, ``[1, Y, X]`` without gaps."""
+        shape = (int(frame.shape[-2]), int(frame.shape[-1]))
+        if shape not in self._ready:
+            if len(self._ready) == _MOST_SHAPES:
+                del self._ready[next(iter(self._ready))]
+            compute = self._prepared(shape)
+            self._ready[shape] = (
+                replayed(compute, frame) if self._device.type == "cuda" else compute
+            )
+        return self._ready[shape]
+
+    def _prepared(self, shape: tuple[int, int]) -> Compute:
+        inputs = NetworkInputs(self.conditions, shape, self._device)
         tiles = plan_tiles(
-            (y, x),
+            shape,
             reach=self._network.reach,
             multiple=self._network.multiple,
-            most_px=self._most_px / len(frames),
+            most_px=self._most_px,
         )
-        inputs = self._inputs[y, x](frames)
-        phase = by_tiles(self._network, inputs, self._numbers, tiles)
-        # In place: a new tensor of this size costs more than the subtraction.
-        return phase.sub_(background_level(phase)[..., None, None])
+
+        def compute(frame: torch.Tensor) -> torch.Tensor:
+            phase = by_tiles(self._network, inputs(frame), self._numbers, tiles)
+            # In place: a new tensor of this size costs more than the subtraction.
+            return phase.sub_(background_level(phase)[..., None, None])
+
+        return compute
 
 
 def _body_dtype(device: torch.device, precision: Precision) -> torch.dtype:

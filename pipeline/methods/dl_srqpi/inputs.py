@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pipeline.methods.dl_srqpi.conditions import Conditions
-from pipeline.methods.dl_srqpi.linear_estimate import apply_filter, linear_filter, margin_px
+from pipeline.methods.dl_srqpi.linear_estimate import linear_filter
 
 CHANNELS = 2
 
@@ -25,16 +25,13 @@ class NetworkInputs:
         frame_shape: tuple[int, int],
         device: torch.device | str = "cpu",
     ) -> None:
-        known = linear_filter(conditions, frame_shape)
-        self._response = torch.from_numpy(known.response).to(device)
-        self._usual = known.contrast
-        self._margin = margin_px(conditions.pixel_um)
+        self._estimate = linear_filter(conditions, frame_shape, device)
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """``[B, Y, X]``, background 1 → ``[B, CHANNELS, Y, X]``."""
         contrast = frame_contrast(frames)
-        estimate = apply_filter(contrast, self._response, self._margin)
-        return torch.stack([contrast / (2 * self._usual), estimate], dim=1)
+        usual = contrast / (2 * self._estimate.contrast)
+        return torch.stack([usual, self._estimate(contrast)], dim=1)
 
 
 def frame_contrast(frames: torch.Tensor) -> torch.Tensor:

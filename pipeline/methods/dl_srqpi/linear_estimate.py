@@ -16,7 +16,6 @@ from math import ceil
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from pipeline.methods.dl_srqpi.conditions import Conditions
@@ -32,26 +31,49 @@ _MARGIN_UM = 62.0
 _TABULATED = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearFilter:
-    """A filter for one shape of frame under some conditions.
+    """A Wiener filter for frames of one shape under some conditions.
 
     Parameters
     ----------
     response
-        ``[Y', X'/2 + 1]`` radians per contrast, of the mirrored frame's `torch.fft.rfft2`.
+        ``[Y', X'//2 + 1]`` float32, radians per contrast, of the mirrored frame's `torch.fft.rfft2`; on the
+        frames' device.
+    mirrored_shape
+        ``(Y', X')`` of the mirrored frame.
+    margin_px
+        Camera pixels that a frame is mirrored beyond its first row and column, and at least that many beyond
+        its last.
     contrast
         Root mean square of the contrast that a usual specimen has under these conditions.
     """
 
-    response: NDArray[np.float32]
+    response: torch.Tensor
+    mirrored_shape: tuple[int, int]
+    margin_px: int
     contrast: float
 
+    def __call__(self, contrast: torch.Tensor) -> torch.Tensor:
+        """Phase ``[B, Y, X]`` in radians on the camera's grid, of contrast ``[B, Y, X]``, zero in the background."""
+        y, x = contrast.shape[-2:]
+        rows, columns = self.mirrored_shape
+        margin = self.margin_px
+        mirrored = _mirror(_mirror(contrast, -2, margin, rows), -1, margin, columns)
+        # Unscaled, its factor before the response: torch 2.13's scaled inverse is wrong for one large complex
+        # image on CPUs with AVX-512, and this is cheaper.
+        spectrum = torch.fft.rfft2(mirrored, norm="forward") * self.response
+        phase: torch.Tensor = torch.fft.irfft2(spectrum, s=(rows, columns), norm="forward")
+        return phase[..., margin : margin + y, margin : margin + x]
 
-def linear_filter(conditions: Conditions, frame_shape: tuple[int, int]) -> LinearFilter:
+
+def linear_filter(
+    conditions: Conditions, frame_shape: tuple[int, int], device: torch.device | str = "cpu"
+) -> LinearFilter:
     """The Wiener filter of the conditions for frames of a shape ``(y, x)``."""
     p = conditions.pixel_um
-    rows, columns = padded_shape(frame_shape, p)
+    margin = ceil(_MARGIN_UM / p)
+    rows, columns = (next_fast_len(side + 2 * margin, real=True) for side in frame_shape)
     fy, fx = np.fft.fftfreq(rows, p)[:, None], np.fft.rfftfreq(columns, p)
     frequency = np.hypot(fy, fx)
     radii = np.linspace(0, frequency.max(), _TABULATED)
@@ -68,45 +90,8 @@ def linear_filter(conditions: Conditions, frame_shape: tuple[int, int]) -> Linea
     response = transfer * power / (transfer**2 * power + _NOISE**2)
     # Half of the plane, mirrored, is the whole: the two edge columns count once, so this is near enough.
     contrast = float(np.sqrt((transfer**2 * power).mean()))
-    return LinearFilter(response.astype(np.float32), contrast)
-
-
-def padded_shape(frame_shape: tuple[int, int], pixel_um: float) -> tuple[int, int]:
-    """Of the mirrored frame: a margin on all sides, and a size that FFTs are fast at."""
-    margin = margin_px(pixel_um)
-    y, x = (next_fast_len(side + 2 * margin, real=True) for side in frame_shape)
-    return y, x
-
-
-def margin_px(pixel_um: float) -> int:
-    """Camera pixels that a frame is mirrored beyond its border."""
-    return ceil(_MARGIN_UM / pixel_um)
-
-
-def apply_filter(contrast: torch.Tensor, response: torch.Tensor, margin: int) -> torch.Tensor:
-    """Phase in radians on the camera's grid.
-
-    Parameters
-    ----------
-    contrast
-        ``[B, Y, X]``, zero in the background.
-    response
-        ``[Y', X'/2 + 1]``, or one for each frame ``[B, Y', X'/2 + 1]``.
-    """
-    y, x = contrast.shape[-2:]
-    rows, columns = response.shape[-2], _columns(response.shape[-1], x, margin)
-    mirrored = _mirror(_mirror(contrast, -2, margin, rows), -1, margin, columns)
-    # Unscaled, its factor in the response: torch 2.13's scaled inverse is wrong for one large complex
-    # image on CPUs with AVX-512, and this is cheaper.
-    spectrum = torch.fft.rfft2(mirrored, norm="forward") * response
-    phase: torch.Tensor = torch.fft.irfft2(spectrum, s=(rows, columns), norm="forward")
-    return phase[..., margin : margin + y, margin : margin + x]
-
-
-def _columns(half: int, x: int, margin: int) -> int:
-    """The mirrored frame's width, of which a real FFT keeps half."""
-    return next(
-        n for n in (2 * half - 2, 2 * half - 1) if n == next_fast_len(x + 2 * margin, real=True)
+    return LinearFilter(
+        torch.from_numpy(response.astype(np.float32)).to(device), (rows, columns), margin, contrast
     )
 
 

@@ -1,7 +1,8 @@
 """What a processor does faster in one pass over memory than layer by layer, where no gradient is asked for.
 
-At 2048² the convolutions run at the processor's own limit; a third of the time went into what lies
-between them: tensors of 16 to 64 MB, each written, read again and its pages given back.
+At 2048² tensors of 16 to 64 MB lie between the convolutions, each written, read again and its pages given back.
+Processor time of the base network at 512² (bf16, one thread): 438 ms layer by layer, 420 with
+convolutions fused, 428 with the last layer in strips, 404 with both.
 """
 
 from __future__ import annotations
@@ -37,11 +38,6 @@ def convolve(
             x, plus, layer.weight, layer.bias, *shape, "add", None, after, [], None
         )
     return fused
-
-
-def add(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """``x + other``, in the place of `x` where no gradient needs it."""
-    return x + other if torch.is_grad_enabled() else x.add_(other)
 
 
 def fine_image(

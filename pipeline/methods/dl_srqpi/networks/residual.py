@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.methods.dl_srqpi.inputs import CHANNELS
-from pipeline.methods.dl_srqpi.networks.fused import add, convolve, fine_image
+from pipeline.methods.dl_srqpi.networks.fused import convolve, fine_image
 from pipeline.methods.dl_srqpi.networks.layers import (
     Embedding,
     Modulated,
@@ -99,7 +99,7 @@ class _Body(nn.Module):
             x = down(x)
         x = self.encode[-1](x, embedding)
         for i in reversed(range(len(skips))):
-            x = self.decode[i](add(self.rise[i](x), skips[i]), embedding)
+            x = self.decode[i](self.rise[i](x) + skips[i], embedding)
         return x
 
 
