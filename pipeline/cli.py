@@ -387,7 +387,9 @@ def train(
     begin_from: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.safetensors", help="Weights to fine-tune, of these optics or others."
+            metavar="base|fast|FILE",
+            help="Weights to fine-tune, of these optics or others: those that come with livephase by their "
+            "name, or a .safetensors file.",
         ),
     ] = None,
     recording: Annotated[
