@@ -1,6 +1,7 @@
 """Training: data as the camera would see it, a trainer that goes on where it was, honest tables."""
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,13 +19,16 @@ from pipeline.methods.dl_srqpi.inputs import NetworkInputs
 from pipeline.methods.dl_srqpi.networks import build_network
 from pipeline.methods.dl_srqpi.record import NetworkRecord, OpticsRecord
 from pipeline.methods.dl_srqpi.weights import load_network
+from pipeline.optics.sensor import bin_pixels
 from pipeline.quality import ssim
 from pipeline.samples import training_field
 from pipeline.training import train
 from pipeline.training.batches import Batches
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.data import Fields, Imaging, make_fields
+from pipeline.training.data import Fields, Imaging
 from pipeline.training.field_cache import cached_fields
+from pipeline.training.field_making import make_fields
+from pipeline.training.inherit import inherited
 from pipeline.training.loss import sharp_loss, square_loss, structure_loss
 from pipeline.training.noise import add_noise
 from pipeline.training.optics import training_optics, weights_name
@@ -166,9 +170,70 @@ def test_fields_are_made_once(tmp_path, optics, fields):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def flat(seed, shape, pixel_um):
+    """A specimen that costs nothing."""
+    return np.full(shape, 0.1 * seed, np.float32)
+
+
+def test_fields_that_were_made_before_a_stop_are_kept(tmp_path, optics, monkeypatch):
+    monkeypatch.setattr("pipeline.training.field_cache._BLOCK", 2)
+    imaging = perfect(optics, 32)
+    drawn, heard = [], []
+
+    def stopping(seed, shape, pixel_um):
+        drawn.append(seed)
+        if drawn == [1, 2, 3]:
+            raise KeyboardInterrupt
+        return flat(seed, shape, pixel_um)
+
+    with pytest.raises(KeyboardInterrupt):
+        cached_fields(tmp_path, stopping, [1, 2, 3, 4, 5], imaging, 1, heard.append)
+    made = cached_fields(tmp_path, stopping, [1, 2, 3, 4, 5], imaging, 1, heard.append)
+    assert drawn == [1, 2, 3, 3, 4, 5]
+    assert len(list(tmp_path.iterdir())) == 1
+    whole = make_fields(flat, [1, 2, 3, 4, 5], imaging)
+    assert torch.equal(made.phases, whole.phases)
+    assert torch.equal(made.frames, whole.frames)
+    assert made.conditions == whole.conditions
+    assert made.fingerprint() == whole.fingerprint() != replace(whole, noisy=True).fingerprint()
+
+
+def test_a_full_disk_is_said_before_the_work_and_leaves_no_torn_file(tmp_path, optics, monkeypatch):
+    imaging = perfect(optics, 32)
+    free = type("Usage", (), {"free": 2 * imaging.field_bytes - 1})()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda folder: free)
+        with pytest.raises(MethodError, match="GB left"):
+            cached_fields(tmp_path, flat, [1], imaging, 1, print)
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail] PytorchStreamWriter failed\nframe #0")
+
+    save_checkpoint({"identity": "a", "step": 1}, tmp_path / "c")
+    monkeypatch.setattr("torch.save", full)
+    with pytest.raises(MethodError, match=r"can't be written .*failed\): make room"):
+        save_checkpoint({"identity": "a", "step": 2}, tmp_path / "c")
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "c", "a") == {"identity": "a", "step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_specimens_and_imaging_are_those_of_the_caches_version(fields):
+    """Where these change, `field_cache._VERSION` has to: a cache of before would be taken for one of now."""
+    seen = [fields.phases[0].float().mean(), fields.phases[1].float().std()]
+    seen += [frame.std() for frame in fields.frames.flatten(0, 1)]
+    assert [float(v) for v in seen] == pytest.approx(
+        [0.2879, 0.9315, 0.03424, 0.02054, 0.06851, 0.07051], rel=2e-3
+    )
+    drawn = [c.z_um for row in fields.conditions for c in row]
+    assert drawn == pytest.approx([9.5749, 6.7402, 3.7412, 3.8424], abs=1e-4)
+
+
 def test_several_processes_make_the_same_fields(optics):
     imaging = Imaging(optics, 1, 32, 1, images=1)
-    alone, together = (make_fields(training_field, range(4), imaging, n) for n in (1, 2))
+    alone, together = (make_fields(blob, range(4), imaging, n) for n in (1, 2))
+    assert torch.equal(alone.phases, together.phases)
     assert torch.equal(alone.frames, together.frames)
     assert alone.conditions == together.conditions
 
@@ -260,10 +325,11 @@ def figures(network):
 
 
 def trainer(tmp_path, fields, steps, settings=SMALL, seed=0, **kwargs) -> Trainer:
+    sets = fields if isinstance(fields, list) else [fields]
     torch.manual_seed(seed)
     return Trainer(
         build_network(settings.network),
-        Batches([fields], [1.0], settings),
+        Batches(sets, [1.0] * len(sets), settings),
         settings,
         seed,
         Budget(steps),
@@ -288,9 +354,19 @@ class StoppedError(Exception):
 
 
 def test_killed_and_resumed_is_undisturbed(tmp_path, fields):
-    whole = weights_after(trainer(tmp_path, fields, 8, validations=1))
+    """With norms, both losses, and two data sets."""
+    network = NetworkRecord(form="sub_pixel", width=4, levels=2)
+    settings = SMALL.model_copy(update={"network": network})
+    recorded = replace(fields, noisy=True)
 
-    interrupted = trainer(tmp_path, fields, 8, checkpoint_s=0.0, validations=1)
+    def begin(folder, **kwargs):
+        return trainer(tmp_path / folder, [fields, recorded], 8, settings, validations=1, **kwargs)
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = weights_after(begin("whole"))
+
+    interrupted = begin("killed", checkpoint_s=0.0)
     step = interrupted._train_step
 
     def train_step(rate, progress):
@@ -301,17 +377,22 @@ def test_killed_and_resumed_is_undisturbed(tmp_path, fields):
     interrupted._train_step = train_step
     with pytest.raises(StoppedError):
         weights_after(interrupted)
-    resumed = trainer(tmp_path, fields, 8, validations=1)
+    resumed = begin("killed")
     assert resumed.step == 5
     after = weights_after(resumed)
     assert whole.keys() == after.keys()
     assert all(torch.equal(whole[k], after[k]) for k in whole)
-    assert not (tmp_path / "c").exists()
+    # Killed after its end, it has nothing left to do, and keeps what it kept.
+    ended = begin("killed")
+    assert ended.step == 8
+    assert weights_after(ended) == {}
+    ended.forget()
+    assert not (tmp_path / "killed" / "c").exists()
 
 
 def test_another_trainings_checkpoint_is_refused(tmp_path, fields):
     trainer(tmp_path, fields, 8)._save()
-    with pytest.raises(MethodError, match="other settings, optics or seed"):
+    with pytest.raises(MethodError, match="other settings, optics, data"):
         trainer(tmp_path, fields, 8, seed=1)
     (tmp_path / "c").write_bytes(b"torn")
     with pytest.raises(MethodError, match="can't be read"):
@@ -362,13 +443,17 @@ def test_it_learns(tmp_path, fields):
 # The verbs
 
 
-def test_train_leaves_weights_that_fit(tmp_path):
+def _no_picture(*_):
+    """Pictures take longer than the training."""
+
+
+def test_train_leaves_weights_that_fit(tmp_path, monkeypatch):
     out = tmp_path / "sub" / "w.safetensors"
     heard = []
-    result = train_dl_srqpi(experiment(), out, steps=3, seed=5, settings=SMALL, report=heard.append)
+    result = train_dl_srqpi(experiment(), out, steps=2, seed=5, settings=SMALL, report=heard.append)
     assert result["weights"] == str(out)
     record = read_record(out)
-    assert (record.training.seed, record.training.steps, record.training.samples) == (5, 3, 6)
+    assert (record.training.seed, record.training.steps, record.training.samples) == (5, 2, 4)
     assert record.optics.z_um == 4.0
     load_network(out)
     lines = [json.loads(line) for line in out.with_suffix(".log.jsonl").read_text().splitlines()]
@@ -383,11 +468,13 @@ def test_train_leaves_weights_that_fit(tmp_path):
         ".safetensors",
     ]
     assert sha256(out) in out.with_suffix(".md").read_text()
-    again = train_dl_srqpi(
-        experiment(), tmp_path / "b.safetensors", steps=3, seed=5, settings=SMALL
-    )
-    ours, theirs = load_network(out)[0].state_dict(), load_network(Path(again["weights"]))[0]
-    assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.items())
+    other = out.with_name("b.safetensors")
+    monkeypatch.setattr("pipeline.training.train_dl_srqpi.save_picture", _no_picture)
+    train_dl_srqpi(experiment(), other, steps=2, seed=5, settings=SMALL)
+    ours, theirs = (load_network(path)[0].state_dict() for path in (out, other))
+    assert all(torch.equal(v, theirs[k]) for k, v in ours.items())
+    with pytest.raises(ExperimentError, match="is there already"):
+        train_dl_srqpi(experiment(), out, steps=2, seed=5, settings=SMALL)
 
 
 @pytest.mark.parametrize(
@@ -401,11 +488,14 @@ def test_train_leaves_weights_that_fit(tmp_path):
         ({}, {"minutes": 0}, "needs time"),
         ({}, {"steps": 0}, "needs time"),
         ({}, {"steps": 1, "minutes": 1}, "both given"),
+        ({}, {"seed": 10_000}, "seed 10000"),
+        ({}, {"upsampling": 9}, "9 times finer"),
+        ({}, {"out": Path("w.pt")}, "not be taken for weights"),
     ],
 )
 def test_what_can_not_be_trained_is_refused(tmp_path, changes, arguments, cause):
     with pytest.raises(ExperimentError, match=cause) as refused:
-        train("dl_srqpi", experiment(**changes), tmp_path / "w.safetensors", **arguments)
+        train("dl_srqpi", experiment(**changes), **{"out": tmp_path / "w.safetensors", **arguments})
     assert refused.value.fix
 
 
@@ -419,12 +509,10 @@ def test_weights_are_named_after_their_optics(optics):
     assert weights_name("base", optics) == "dl_srqpi_base_na0.4_550nm_2.6um.safetensors"
 
 
-def test_fine_tuning_begins_with_the_weights_and_another_upsampling_keeps_all_but_the_last_layer(
-    tmp_path,
-):
-    first = tmp_path / "first.safetensors"
-    train_dl_srqpi(experiment(), first, steps=2, settings=SMALL)
-    tuned = tmp_path / "tuned.safetensors"
+def test_fine_tuning_begins_with_the_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.training.train_dl_srqpi.save_picture", _no_picture)
+    first, tuned = (tmp_path / f"{name}.safetensors" for name in ("first", "tuned"))
+    train_dl_srqpi(experiment(), first, steps=1, settings=SMALL)
     still = SMALL.model_copy(update={"learning_rate": 1e-12})
     result = train_dl_srqpi(
         experiment(), tuned, steps=1, settings=still, begin_from=first, upsampling=2
@@ -432,8 +520,28 @@ def test_fine_tuning_begins_with_the_weights_and_another_upsampling_keeps_all_bu
     assert result["training"]["begun_from"] == sha256(first)
     before, after = (load_network(path)[0] for path in (first, tuned))
     assert (before.record.upsampling, after.record.upsampling) == (4, 2)
-    assert all(
-        torch.allclose(value, after.state_dict()[name], atol=1e-3)
-        for name, value in before.state_dict().items()
-        if not name.startswith("head")
+    ours, theirs = inherited(before, after), after.state_dict()
+    assert all(torch.allclose(value, theirs[name], atol=1e-3) for name, value in ours.items())
+    with pytest.raises(ExperimentError, match="are of the network 'own', not of 'fast'"):
+        train_dl_srqpi(experiment(), tmp_path / "x.safetensors", network="fast", begin_from=first)
+
+
+@pytest.mark.parametrize(
+    ("form", "stride"), [("residual", 1), ("residual", 2), ("sub_pixel", 1), ("paper", 1)]
+)
+def test_a_network_begins_with_anothers_phase_on_its_own_pixels(form, stride):
+    record = NetworkRecord(form=form, width=4, levels=1, stride=stride)
+    parent, coarse, finer = (
+        build_network(record.model_copy(update={"upsampling": u})).eval() for u in (4, 2, 8)
     )
+    for network in (coarse, finer):
+        network.load_state_dict(inherited(parent, network))
+    if form == "paper":  # it enlarges first: the same parameters on other pixels
+        return
+    inputs, conditions = torch.randn(1, 2, 16, 16), torch.randn(1, NUMBERS)
+    with torch.inference_mode():
+        phase, binned, repeated = (
+            network(inputs, conditions)[0] for network in (parent, coarse, finer)
+        )
+    assert torch.allclose(binned, bin_pixels(phase, 2), atol=1e-5)
+    assert torch.allclose(bin_pixels(repeated, 2), phase, atol=1e-5)

@@ -60,7 +60,7 @@ def test_all_pixel_sizes_show_the_same_specimen(seed):
 
 
 def test_fields_are_empty_to_full_and_thin_to_thick():
-    fields = [training_field(seed, (128, 128), 0.65) for seed in range(24)]
+    fields = [training_field(seed, (128, 128), 0.65) for seed in range(12)]
     filled = np.array([(f > 0.15).mean() for f in fields])
     peaks = np.array([f.max() for f in fields])
     assert min(f.min() for f in fields) == 0

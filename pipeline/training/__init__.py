@@ -41,9 +41,10 @@ def train(
     out
         The weights file; named after the optics, in the current folder, where None.
     minutes, steps
-        How long: 50 minutes where neither is given. In steps, the same seed gives the same weights.
+        How long to train, without the making of the data: 50 minutes where neither is given. In steps, the same
+        seed gives the same weights.
     seed
-        Of data, initial weights and order.
+        0 to 9999: of data, initial weights and order.
     network, scope, upsampling, begin_from, recordings
         Which network, over which conditions, how much finer than the camera, weights to fine-tune, and
         through-focus recordings to learn from.
@@ -58,7 +59,9 @@ def train(
     Raises
     ------
     ExperimentError
-        If the method has nothing to train.
+        If the method has nothing to train, or not with these arguments.
+    MethodError
+        If weights or a checkpoint can't be read, the disk is full, or the training diverges.
     """
     _check(method)
     if scope not in get_args(Scope):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 
-from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.methods.dl_srqpi.inputs import NetworkInputs
 from pipeline.training.data import Fields
 from pipeline.training.noise import add_noise
@@ -19,6 +19,8 @@ from pipeline.training.settings import TrainingSettings
 _LEAST_CONTENT = 0.02
 _CONTENT_RAD = 0.15
 _ATTEMPTS = 3
+# Filters kept, one for each frame's conditions: 65 kB each for frames of 128². Made anew within milliseconds.
+_FILTERS = 4096
 # Half of the noise's range, in its logarithm, is drawn in two cases of three.
 _QUIET = 1.7
 
@@ -60,8 +62,7 @@ class Batches:
         self._spans = [
             (s.phases.flatten(1).amax(1) - s.phases.flatten(1).amin(1)).float() for s in sets
         ]
-        # A filter a frame, made when it is first drawn: 120 kB each.
-        self._inputs: dict[tuple[Conditions, tuple[int, int]], NetworkInputs] = {}
+        self._inputs_for = lru_cache(_FILTERS)(NetworkInputs)
 
     def draw(self, seed: int, step: int) -> Batch:
         """The batch of a step."""
@@ -94,7 +95,7 @@ class Batches:
             # Good cameras are the more frequent ones.
             sigma = torch.tensor([float(np.exp(low + (high - low) * rng.random() ** _QUIET))])
             frame = add_noise(frame, sigma, rng)
-        inputs = self._inputs_for(conditions, frame)(frame)[0]
+        inputs = self._inputs_for(conditions, (frame.shape[-2], frame.shape[-1]))(frame)[0]
         patch = inputs[:, y : y + side, x : x + side]
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
         patch = torch.rot90(patch, turns, (1, 2))
@@ -102,10 +103,3 @@ class Batches:
         if mirrored:
             patch, phase = patch.flip(-1), phase.flip(-1)
         return patch, torch.from_numpy(conditions.numbers()), phase, self._spans[of][n]
-
-    def _inputs_for(self, conditions: Conditions, frame: torch.Tensor) -> NetworkInputs:
-        shape = (int(frame.shape[-2]), int(frame.shape[-1]))
-        key = (conditions, shape)
-        if key not in self._inputs:
-            self._inputs[key] = NetworkInputs(conditions, shape)
-        return self._inputs[key]

@@ -1,4 +1,4 @@
-"""A training that was stopped goes on where it was."""
+"""Tensors on disk, whole or not there: a training's state, and the fields it is trained on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,25 @@ _TORN = (OSError, RuntimeError, ValueError, LookupError, EOFError, pickle.Unpick
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write tensors and plain values; the file is whole or not there."""
+    """Write tensors and plain values; the file is whole or not there, and one that was there stays until then.
+
+    Raises
+    ------
+    MethodError
+        If it can't be written: the disk is full, the folder is gone.
+    """
     temporary = path.with_name(path.name + ".part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)  # noqa: PTH105 - atomic on every system, and said by its name
+    try:
+        torch.save(state, temporary)
+        os.replace(temporary, path)  # noqa: PTH105 - atomic on every system, and said by its name
+    # torch reports a full disk as a RuntimeError, with its own source lines in the text.
+    except (OSError, RuntimeError) as error:
+        raise MethodError(
+            f"{path} can't be written ({_first_line(error)})",
+            "make room on its disk and give the same command again",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
@@ -28,12 +43,12 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
     Parameters
     ----------
     identity
-        What the training is: a checkpoint of another one is refused.
+        Of all that decides what the file holds: another one's is refused.
 
     Raises
     ------
     MethodError
-        If the file is damaged, or belongs to another training.
+        If the file is damaged, or another one's.
     """
     if not path.exists():
         return None
@@ -41,10 +56,14 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
         # weights_only: tensors and plain values, no code out of the file.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except _TORN as error:
-        raise MethodError(f"the checkpoint {path} can't be read ({error})", "delete it") from error
+        raise MethodError(f"{path} can't be read ({_first_line(error)})", "delete it") from error
     if state.get("identity") != identity:
         raise MethodError(
-            f"the checkpoint {path} belongs to a training with other settings, optics or seed",
-            "delete it, or give another --out",
+            f"{path} belongs to a training with other settings, optics, data, seed or length",
+            "give the same command as before, delete the file, or give another --out",
         )
     return state
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

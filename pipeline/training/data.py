@@ -7,11 +7,10 @@ afresh for every batch.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -80,6 +79,14 @@ class Fields:
         """Phase pixels per camera pixel."""
         return int(self.phases.shape[-1] // self.frames.shape[-1])
 
+    def fingerprint(self) -> str:
+        """sha256 of all of it: what a training that goes on must find again."""
+        digest = hashlib.sha256(repr((self.conditions, self.noisy)).encode())
+        for tensor in (self.phases, self.frames):
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class Imaging:
@@ -103,6 +110,12 @@ class Imaging:
     oversampling: int = 2
     images: int = 3
     imperfect: bool = True
+
+    @property
+    def field_bytes(self) -> int:
+        """Size of one specimen with its frames in `Fields`."""
+        half, single = 2, 4
+        return self.field_px**2 * (half * self.upsampling**2 + single * self.images)
 
     @property
     def lens(self) -> Optics:
@@ -164,53 +177,6 @@ class Imaging:
             frames.append(frame / frame.mean())
         fine = slice(margin * self.upsampling, (margin + self.field_px) * self.upsampling)
         return bin_pixels(phase, self.oversampling)[fine, fine].clone(), torch.stack(frames)
-
-
-def make_fields(
-    make_phase: MakePhase,
-    seeds: Sequence[int],
-    imaging: Imaging,
-    workers: int = 1,
-    report: Callable[[int], None] = lambda _: None,
-) -> Fields:
-    """Draw specimens and image them, in several processes.
-
-    Parameters
-    ----------
-    make_phase
-        A function of a module, for the processes to import.
-    report
-        Called with the number of fields made, now and then.
-    """
-    phases, frames, conditions = [], [], []
-    for phase, seen, under in _made(make_phase, seeds, imaging, workers):
-        phases.append(torch.from_numpy(phase))
-        frames.append(torch.from_numpy(seen))
-        conditions.append(under)
-        if len(phases) % 50 == 0:
-            report(len(phases))
-    return Fields(torch.stack(phases), torch.stack(frames), tuple(conditions))
-
-
-_Made = tuple[NDArray[np.float16], NDArray[np.float32], tuple[Conditions, ...]]
-
-
-def _made(
-    make_phase: MakePhase, seeds: Sequence[int], imaging: Imaging, workers: int
-) -> Iterator[_Made]:
-    if workers <= 1 or len(seeds) < 2 * workers:
-        yield from (_make(make_phase, seed, imaging) for seed in seeds)
-        return
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        n = len(seeds)
-        yield from pool.map(_make, [make_phase] * n, seeds, [imaging] * n, chunksize=4)
-
-
-def _make(make_phase: MakePhase, seed: int, imaging: Imaging) -> _Made:
-    phase, frames, conditions = imaging(make_phase, seed)
-    return phase.to(torch.float16).numpy(), frames.numpy(), conditions
 
 
 def _absorption(phase: torch.Tensor, pixel_um: float, rng: np.random.Generator) -> torch.Tensor:

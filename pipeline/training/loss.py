@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch.nn import functional
 
 # As the metric's (Wang et al. 2004): Gaussian window, and constants relative to the data range.
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
+# Pixels that are averaged in one matrix product: more cost more products with zero, fewer more calls.
+_BLOCK = 34
 # A field of nearly nothing: its range would make noise a structure.
 _LEAST_SPAN_RAD = 0.5
 
@@ -19,7 +23,8 @@ def sharp_loss(phase: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     the phase (thin, wide parts of a cell), absolute errors are least at the median, which is near zero.
     """
     error = phase - truth
-    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    across = functional.l1_loss(error[..., 1:], error[..., :-1])
+    edges = across + functional.l1_loss(error[..., 1:, :], error[..., :-1, :])
     return error.abs().mean() + 0.5 * error.square().mean() + 0.5 * edges
 
 
@@ -34,27 +39,64 @@ def structure_loss(phase: torch.Tensor, truth: torch.Tensor, spans: torch.Tensor
     An error of two hundredths of the range in the flat background halves it there: no other loss cares as
     much about what is empty.
     """
-    window = _windows(phase.shape[-1]).to(phase.device)
-
-    def local_mean(values: torch.Tensor) -> torch.Tensor:
-        return window @ values @ window.T
-
     span = spans.clamp_min(_LEAST_SPAN_RAD)[:, None, None, None]
     c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
-    ux, uy = local_mean(phase), local_mean(truth)
-    vx = local_mean(phase * phase) - ux * ux
-    vy = local_mean(truth * truth) - uy * uy
-    vxy = local_mean(phase * truth) - ux * uy
-    similar = ((2 * ux * uy + c1) * (2 * vxy + c2)) / ((ux**2 + uy**2 + c1) * (vx + vy + c2))
+    ux, uy = _local_mean(phase), _local_mean(truth)
+    product = ux * uy
+    squares = ux * ux + uy * uy
+    covariance = _local_mean(phase * truth) - product
+    # Of both together: the metric has them in a sum only.
+    variances = _local_mean(phase * phase + truth * truth) - squares
+    similar = ((2 * product + c1) * (2 * covariance + c2)) / ((squares + c1) * (variances + c2))
     return 1 - similar.mean()
 
 
-@lru_cache(maxsize=8)
-def _windows(side: int) -> torch.Tensor:
-    """``[side - 10, side]``: a window a row. Matrix products are ten times faster than a convolution of one channel."""
+def _local_mean(values: torch.Tensor) -> torch.Tensor:
+    mean: torch.Tensor = _LocalMean.apply(values)  # type: ignore[no-untyped-call]  # torch's own
+    return mean
+
+
+class _LocalMean(torch.autograd.Function):
+    """``[..., Y, X]`` → ``[..., Y - 10, X - 10]``: means in the window, where all of it lies in the image.
+
+    Small matrix products: on a CPU four times faster than products with the whole band matrix, which is
+    nearly empty, and than a convolution of one channel.
+    """
+
+    @staticmethod
+    def forward(_: Any, values: torch.Tensor) -> torch.Tensor:
+        return _both_axes(values)
+
+    @staticmethod
+    def backward(_: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        # The window is symmetric: what each pixel gave to the means around it comes back by the same means.
+        beyond = _WINDOW - 1
+        return _both_axes(functional.pad(gradients[0], (beyond,) * 4))
+
+
+def _both_axes(values: torch.Tensor) -> torch.Tensor:
+    band = _band(values.device)
+    more = _WINDOW - 1
+    rows = range(0, values.shape[-2] - more, _BLOCK)
+    columns = range(0, values.shape[-1] - more, _BLOCK)
+    across = []
+    for i in columns:
+        part = values[..., i : i + _BLOCK + more]
+        across.append(part @ band[: part.shape[-1], : part.shape[-1] - more])
+    half = torch.cat(across, -1)
+    down = []
+    for i in rows:
+        part = half[..., i : i + _BLOCK + more, :]
+        down.append(band.T[: part.shape[-2] - more, : part.shape[-2]] @ part)
+    return torch.cat(down, -2)
+
+
+@lru_cache(maxsize=4)
+def _band(device: torch.device) -> torch.Tensor:
+    """``[_BLOCK + 10, _BLOCK]``: the window, a pixel further down in each column."""
     offsets = torch.arange(_WINDOW) - _WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
-    band = torch.zeros(side - _WINDOW + 1, side)
-    for i in range(len(band)):
-        band[i, i : i + _WINDOW] = weights / weights.sum()
-    return band
+    band = torch.zeros(_BLOCK + _WINDOW - 1, _BLOCK)
+    for i in range(_BLOCK):
+        band[i : i + _WINDOW, i] = weights / weights.sum()
+    return band.to(device)

@@ -15,6 +15,12 @@ NETWORKS = {
 }
 
 
+def network_name(record: NetworkRecord) -> str:
+    """The name of a network of these sizes, whatever its upsampling; ``own`` where there is none."""
+    plain = record.model_copy(update={"upsampling": NetworkRecord().upsampling})
+    return next((name for name, known in NETWORKS.items() if known == plain), "own")
+
+
 def network_named(name: str, upsampling: int) -> NetworkRecord:
     """A network's sizes. Raises `ExperimentError` for a name that there is not."""
     if name not in NETWORKS:

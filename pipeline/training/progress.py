@@ -15,6 +15,13 @@ class Progress:
         """Print those that somebody waits for."""
         if "fields_made" in line:
             self._say(f"{line['fields_made']} fields made, {line['minutes']:.1f} min")
+        elif "recorded" in line:
+            out = "".join(f"; left out: {reason}, {n}" for reason, n in line["left_out"].items())
+            self._say(f"{line['recorded']} recorded pairs, {line['kept_back']} kept back{out}")
+            for remark in line["remarks"]:
+                self._say(remark)
+        elif line.get("begins_at_step"):
+            self._say(f"goes on at step {line['begins_at_step']}")
         elif "validation" in line:
             figures = line["validation"]
             kept = "kept" if line["kept"] else "not kept"

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ExperimentError
 from pipeline.methods.dl_srqpi.record import OpticsRecord
 from pipeline.samples import training_field
 from pipeline.training.batches import Batches
 from pipeline.training.data import Fields, Imaging
 from pipeline.training.field_cache import cached_fields
+from pipeline.training.field_making import processors
 from pipeline.training.recordings import recorded_fields
 from pipeline.training.settings import TrainingSettings
 
-# Seeds of validation specimens lie far from those of the training's, whatever the user's seed.
+# A training's specimens have seeds of their own from here times its seed on; validation's are the same for
+# all trainings, and lie beyond.
+_SEEDS_EACH = 100_000
 _VALIDATION_SEEDS = 1_000_000_000
 
 Note = Callable[[dict[str, Any]], None]
@@ -48,6 +51,10 @@ class Sources:
         """Frames of all sets."""
         return sum(s.frames.shape[0] * s.frames.shape[1] for s in self.sets)
 
+    def fingerprint(self) -> str:
+        """Of all that is trained on and validated with: a training goes on with nothing else."""
+        return ",".join(s.fingerprint() for s in (*self.sets, self.kept_back))
+
     def batches(self, settings: TrainingSettings) -> Batches:
         """Patches out of them; smaller ones where a recording's frames are small."""
         side = min(min(s.frames.shape[-2:]) for s in self.sets)
@@ -73,7 +80,20 @@ def make_sources(
         Through-focus recordings of one's own; see `recorded_fields`.
     note
         Takes lines of the training's log.
+
+    Raises
+    ------
+    ExperimentError
+        If the seed is too large; and as `recorded_fields`.
+    MethodError
+        As `cached_fields`.
     """
+    first = seed * _SEEDS_EACH
+    if not 0 <= first <= first + settings.fields <= _VALIDATION_SEEDS:
+        raise ExperimentError(
+            f"the specimens of seed {seed} are among those that trainings are validated with",
+            f"give a seed of 0 to {_VALIDATION_SEEDS // _SEEDS_EACH - 1}",
+        )
     imaging = Imaging(
         optics,
         settings.network.upsampling,
@@ -86,11 +106,11 @@ def make_sources(
     def progress(made: int) -> None:
         note({"fields_made": made, "minutes": round((time.monotonic() - begun) / 60, 2)})
 
-    def simulated(first: int, count: int) -> Fields:
-        seeds = range(first, first + count)
-        return cached_fields(folder, training_field, seeds, imaging, os.cpu_count() or 1, progress)
+    def simulated(begin: int, count: int) -> Fields:
+        seeds = range(begin, begin + count)
+        return cached_fields(folder, training_field, seeds, imaging, processors(), progress)
 
-    own = simulated(seed * 100_000, settings.fields)
+    own = simulated(first, settings.fields)
     if not recordings:
         kept_back = simulated(_VALIDATION_SEEDS, settings.validation_fields)
         return Sources([own], [1.0], kept_back, "simulated: training_field")

@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment
 from pipeline.instrument import resolve_calibration
+from pipeline.methods.dl_srqpi.fit import weights_named
 from pipeline.methods.dl_srqpi.header import sha256
 from pipeline.methods.dl_srqpi.networks import Network, build_network
-from pipeline.methods.dl_srqpi.record import (
-    TrainingRecord,
-    WeightsRecord,
-)
+from pipeline.methods.dl_srqpi.record import NetworkRecord, TrainingRecord, WeightsRecord
 from pipeline.methods.dl_srqpi.weights import load_network, save_weights
 from pipeline.training import Scope
+from pipeline.training.inherit import inherited
 from pipeline.training.model_card import write_model_card
 from pipeline.training.optics import training_optics, weights_name
 from pipeline.training.pictures import save_picture
-from pipeline.training.presets import network_named
+from pipeline.training.presets import network_name, network_named
 from pipeline.training.recordings import has_truth, label_quality
 from pipeline.training.settings import FINE_TUNING, TrainingSettings
 from pipeline.training.sources import make_sources
@@ -33,6 +33,8 @@ from pipeline.training.trainer import Budget, Event, Trainer
 from pipeline.training.validation import Validation
 
 _MINUTES = 50.0
+_NETWORK = "base"
+_CHECKPOINT = ".checkpoint"
 _PICTURED = 4
 
 
@@ -43,7 +45,7 @@ def train_dl_srqpi(
     minutes: float | None = None,
     steps: int | None = None,
     seed: int = 0,
-    network: str = "base",
+    network: str = _NETWORK,
     scope: Scope = "own",
     upsampling: int = 4,
     begin_from: Path | None = None,
@@ -54,16 +56,20 @@ def train_dl_srqpi(
 ) -> dict[str, Any]:
     """Train a network for an experiment's optics.
 
-    Beside `out` lie a checkpoint while it runs (a training that was stopped goes on from it), the
-    fields it is trained on (``fields-….pt``, for the next training; delete them when done), and for
-    good a log with one JSON object a line, pictures and a model card.
+    First the simulated fields are made, once for all trainings of the same optics and seed, then the training
+    begins. Stopped or killed at any time, the same call goes on where it was.
+
+    Beside `out` lie a checkpoint until all is done, the fields it is trained on (``fields-….pt``, for the next
+    training; delete them when done), and for good a log with one JSON object a line, pictures and
+    a model card.
 
     Parameters
     ----------
     out
-        The weights file; named after the optics, in the current folder, where None.
+        The weights file, ``.safetensors``; named after the optics, in the current folder, where None.
     minutes, steps
-        How long: 50 minutes where neither is given. In steps, the same seed gives the same weights.
+        How long to train, without the making of fields: 50 minutes where neither is given. In steps, the
+        same seed gives the same weights.
     network
         A name of `presets.NETWORKS`; of no matter where `settings` or `begin_from` bring their own.
     scope
@@ -71,7 +77,7 @@ def train_dl_srqpi(
     upsampling
         Phase pixels per camera pixel along each axis.
     begin_from
-        Weights to fine-tune, of these optics or of others.
+        Weights to fine-tune, of these optics or of others: a file, or the name of packaged ones (base, fast).
     recordings
         Through-focus recordings of one's own: TIE's phase at their full resolution is the label, their binned
         frames the input, beside simulated ones. They also choose the weights that are kept.
@@ -88,16 +94,24 @@ def train_dl_srqpi(
     Raises
     ------
     ExperimentError
-        If the method can't work with the experiment's light and foci.
+        If the method can't work with the experiment's light and foci, a recording is of other optics, or an
+        argument is impossible.
     MethodError
-        If a checkpoint of another training is in the way, or the training diverges.
+        If weights can't be read, the checkpoint is another training's, the disk is full, or the training diverges.
     """
     budget = _budget(minutes, steps)
     optics = training_optics(experiment, resolve_calibration(experiment), scope)
     settings = settings or (FINE_TUNING if begin_from else TrainingSettings())
-    begun, parent = _begin(begin_from, settings, network, upsampling, seed)
+    begun, parent = _begin(begin_from, settings, network, _checked(upsampling), seed)
     settings = settings.model_copy(update={"network": begun.record})
-    out = out or Path(weights_name(network, optics))
+    name = network_name(begun.record)
+    if begin_from and network not in (_NETWORK, name):
+        raise ExperimentError(
+            f"the weights {begin_from} are of the network '{name}', not of '{network}'",
+            f"begin from weights of '{network}', or leave the network's name out",
+        )
+    out = out or Path(weights_name(name, optics))
+    _check_out(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -128,7 +142,7 @@ def train_dl_srqpi(
         )
         save_weights(
             network_now,
-            WeightsRecord(name=network, network=begun.record, optics=optics, training=record),
+            WeightsRecord(name=name, network=begun.record, optics=optics, training=record),
             out,
         )
         save_picture(
@@ -144,8 +158,8 @@ def train_dl_srqpi(
         settings,
         seed,
         budget,
-        f"{optics.model_dump_json()}|{parent}|{sources.words}",
-        out.with_suffix(".checkpoint"),
+        f"{optics.model_dump_json()}|{parent}|{sources.fingerprint()}",
+        out.with_suffix(_CHECKPOINT),
         device,
     )
     note({"begins_at_step": trainer.step, "device": device, "threads": torch.get_num_threads()})
@@ -157,6 +171,7 @@ def train_dl_srqpi(
         if has_truth(path)
     }
     write_model_card(out, record, experiment.name, labels)
+    trainer.forget()
     result = {
         "weights": str(out),
         "sha256": sha256(out),
@@ -175,6 +190,30 @@ def _budget(minutes: float | None, steps: int | None) -> Budget:
     return Budget(steps, _MINUTES if minutes is None and steps is None else minutes)
 
 
+def _checked(upsampling: int) -> int:
+    try:
+        return NetworkRecord(upsampling=upsampling).upsampling
+    except ValidationError as error:
+        raise ExperimentError(
+            f"no network makes the phase {upsampling} times finer than the camera's pixels",
+            "give an upsampling of 1 to 8",
+        ) from error
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a file that can't be written, or that somebody may want to keep."""
+    if out.suffix != ".safetensors":
+        raise ExperimentError(
+            f"the weights {out} would not be taken for weights",
+            "give --out a name that ends in .safetensors",
+        )
+    if out.exists() and not out.with_suffix(_CHECKPOINT).exists():
+        raise ExperimentError(
+            f"{out} is there already, and no training of it is under way",
+            "give another --out, or delete the file to train anew",
+        )
+
+
 def _begin(
     begin_from: Path | None, settings: TrainingSettings, name: str, upsampling: int, seed: int
 ) -> tuple[Network, str]:
@@ -185,16 +224,11 @@ def _begin(
         if "network" not in settings.model_fields_set:
             record = network_named(name, upsampling)
         return build_network(record), ""
+    begin_from = weights_named(begin_from)
     parent, record_there = load_network(begin_from)
     record = record_there.network.model_copy(update={"upsampling": upsampling})
     network = build_network(record)
-    # Another upsampling has another last layer: everything but that is taken over.
-    known = {
-        key: value
-        for key, value in parent.state_dict().items()
-        if network.state_dict()[key].shape == value.shape
-    }
-    network.load_state_dict(known, strict=False)
+    network.load_state_dict(inherited(parent, network))
     return network, sha256(begin_from)
 
 

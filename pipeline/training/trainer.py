@@ -7,7 +7,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,14 @@ class Trainer:
     identity
         Of all that decides the weights, in words: a checkpoint of another training is refused.
     checkpoint
-        Where the state is kept, every `checkpoint_s` seconds and after each validation.
+        Where the state is kept, every `checkpoint_s` seconds and after each validation; read first, if it is there.
     validations
         How many, evenly over the budget: by the clock, the weights kept would depend on it.
+
+    Raises
+    ------
+    MethodError
+        If the checkpoint is damaged, or of another training.
     """
 
     def __init__(
@@ -100,6 +105,12 @@ class Trainer:
         self._seed, self._budget, self._path = seed, budget, checkpoint
         self._device = torch.device(device)
         self._checkpoint_s, self._validations = checkpoint_s, validations
+        # A GPU without bf16 imitates it, slowly.
+        self._bf16 = (
+            computes_bf16()
+            if self._device.type == "cpu"
+            else torch.cuda.is_bf16_supported(including_emulation=False)
+        )
         self._network = channels_last(network.to(self._device))
         for module in self._norms():
             module.momentum = _NORM_MOMENTUM
@@ -109,7 +120,14 @@ class Trainer:
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             betas=(0.9, 0.98),
+            # One pass over memory for all parameters: half of the time, and as repeatable.
+            fused=True,
         )
+        # Norms' running statistics are averaged, too; their counters are no numbers to average.
+        pairs = zip(
+            self._average.state_dict().values(), self._network.state_dict().values(), strict=True
+        )
+        self._averaged = [(mean, now) for mean, now in pairs if mean.is_floating_point()]
         self._step, self._seconds, self._best = 0, 0.0, -math.inf
         self._identity = hashlib.sha256(
             "|".join([identity, settings.model_dump_json(), str(seed), repr(budget)]).encode()
@@ -122,7 +140,10 @@ class Trainer:
         return self._step
 
     def run(self, validate: Validate, keep: Keep, report: Callable[[Event], None]) -> None:
-        """Train to the end of the budget; the checkpoint is removed then.
+        """Train to the end of the budget.
+
+        The checkpoint stays, for the caller to `forget` once nothing more is to be done: a call after the end
+        validates once more, and that is all.
 
         Raises
         ------
@@ -149,6 +170,9 @@ class Trainer:
                 saved = self._seconds
         final = Event(self._step, self._seconds, 1.0, math.nan, 0.0)
         self._validate(final, validate, keep, report)
+
+    def forget(self) -> None:
+        """Remove the checkpoint."""
         self._path.unlink(missing_ok=True)
 
     def _learning_rate(self, progress: float) -> float:
@@ -183,8 +207,7 @@ class Trainer:
     def _loss(self, batch: Batch, progress: float) -> torch.Tensor:
         inputs = batch.inputs.to(self._device).contiguous(memory_format=torch.channels_last)
         truth, spans = batch.phases.to(self._device), batch.spans.to(self._device)
-        fast = computes_bf16() if self._device.type == "cpu" else torch.cuda.is_bf16_supported()
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=fast):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             phase = self._network(inputs, batch.conditions.to(self._device)).float()
         if progress < self._settings.structure_from:
             return sharp_loss(phase, truth)
@@ -197,25 +220,15 @@ class Trainer:
         # At the start the mean reaches back over few steps: not to the random initial weights.
         keep = min(1 - 1 / self._settings.average_steps, self._step / (self._step + 10))
         with torch.no_grad():
-            now = self._network.state_dict()
-            for name, mean in self._average.state_dict().items():
-                if mean.is_floating_point():
-                    mean.lerp_(now[name], 1 - keep)
+            for mean, now in self._averaged:
+                mean.lerp_(now, 1 - keep)
 
     def _validate(
         self, event: Event, validate: Validate, keep: Keep, report: Callable[[Event], None]
     ) -> None:
         figures = validate(self._average)
         best = figures["score"] > self._best
-        done = Event(
-            event.step,
-            event.seconds,
-            event.progress,
-            event.loss,
-            event.learning_rate,
-            figures,
-            best,
-        )
+        done = replace(event, validation=figures, best=best)
         if best:
             self._best = figures["score"]
             keep(self._average, done)

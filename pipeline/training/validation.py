@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.errors import ExperimentError
 from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor
 from pipeline.methods.dl_srqpi.networks import Network
@@ -47,6 +48,11 @@ class Validation:
     ----------
     fields
         Those with next to no specimen are left out.
+
+    Raises
+    ------
+    ExperimentError
+        If none is left.
     """
 
     def __init__(self, fields: Fields, settings: TrainingSettings) -> None:
@@ -60,6 +66,11 @@ class Validation:
                 continue
             frame = frames[:1] if fields.noisy else add_noise(frames[:1], sigma, rng)
             self.cases.append(Case(frame[None], conditions[0], phase.float().numpy()))
+        if not self.cases:
+            raise ExperimentError(
+                f"nothing kept back to validate with is thicker than {_LEAST_PEAK_RAD:g} rad",
+                "record more, or thicker, specimens",
+            )
 
     def __call__(self, network: Network) -> dict[str, float]:
         """Means over the fields; ``score``, higher is better, is that of both SSIM."""
