@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.contenders import NETWORK, Contenders
 from pipeline.evaluation.forward import Conditions, Floats, image, margin_px
+from pipeline.evaluation.noise import PAPER_SIGMA
 from pipeline.evaluation.plan import PAPER, Row
 from pipeline.evaluation.setting import Setting
 from pipeline.experiment import Experiment
@@ -40,8 +41,6 @@ DELTA_N = 0.5
 TOLERANCE = 0.03
 PITCH_DIAMETERS = 1.25
 _TURN_RAD = np.deg2rad(7.0)
-# The paper's, per camera pixel, times the binning.
-_NOISE = 0.01
 # Of the best transfer.
 _PASSES = 0.05
 # Isolated lenses: each alone in a square this many µm wider than itself.
@@ -183,7 +182,7 @@ def height_noise(
     # Where hardly anything passes, an estimate takes nothing from the frame.
     kept = np.abs(transfer) > _PASSES * np.abs(transfer).max()
     kept |= radius[seen] <= 1.5 / period_um
-    sigma = _NOISE / binning / (period_um / pixel)
+    sigma = PAPER_SIGMA / binning / (period_um / pixel)
     total = (power[kept] / transfer[kept] ** 2).sum()
     return float(sigma * np.sqrt(total) / power[kept].sum())
 

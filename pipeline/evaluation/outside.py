@@ -19,10 +19,13 @@ from pipeline.evaluation.scores import score
 from pipeline.evaluation.setting import Setting
 from pipeline.methods.dl_srqpi.fit import true_conditions
 from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor
+from pipeline.methods.dl_srqpi.record import OpticsRecord
 from pipeline.methods.dl_srqpi.weights import load_network
 from pipeline.quality import phase_slope
 
-_FARTHEST_UM = 20.0
+# Of the range of z, below its lower end and above its upper one; of S, added to it.
+_NEARER, _FARTHER = 0.5, (1.25, 1.5)
+_LESS_COHERENT = (0.1, 0.2)
 _OTHER_WAVELENGTH = 0.03
 
 
@@ -46,12 +49,12 @@ class Deviation:
     aberration_rad: Mapping[str, float] | None = None
 
 
-def deviations(inside: Row) -> Iterator[Deviation]:
+def deviations(inside: Row, trained: OpticsRecord) -> Iterator[Deviation]:
     """The table's rows; the first is the headline's own."""
     yield Deviation("within the range", inside)
-    for z in (0.5, 16.0, _FARTHEST_UM):
-        yield Deviation(f"z = {z:g} µm", inside._replace(z_um=z))
-    for s in (0.5, 0.6):
+    for z in (_NEARER * trained.z_min_um, *(more * trained.z_max_um for more in _FARTHER)):
+        yield Deviation(f"z = {z:.3g} µm", inside._replace(z_um=z))
+    for s in (trained.coherence_max + more for more in _LESS_COHERENT):
         yield Deviation(f"S = {s:g}", inside._replace(coherence=s))
     for peak in (8.0, 12.0):
         yield Deviation(f"thickest place {peak:g} rad", inside, _peak(peak))
@@ -68,12 +71,14 @@ def deviations(inside: Row) -> Iterator[Deviation]:
 
 def outside_field(setting: Setting, number: int) -> Mapping[str, Mapping[str, float]]:
     """Figures and phase slope of one field by name of the deviation; nothing where it is empty."""
-    field = setting.field(setting.sweep_set, number, setting.plan.sweep_px, _FARTHEST_UM)
+    network, record = load_network(setting.weights)
+    tried = list(deviations(setting.rows.headline, record.optics))
+    farthest = max(deviation.row.z_um for deviation in tried)
+    field = setting.field(setting.sweep_set, number, setting.plan.sweep_px, farthest)
     if field is None:
         return {}
-    network, _ = load_network(setting.weights)
     rows = {}
-    for number_of_row, deviation in enumerate(deviations(setting.rows.headline)):
+    for number_of_row, deviation in enumerate(tried):
         changed, row = deviation.change(field), deviation.row
         taken_with = Conditions(
             row.z_um, row.coherence, aberration_rad=deviation.aberration_rad or {}

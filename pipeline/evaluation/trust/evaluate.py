@@ -187,14 +187,14 @@ def detectable(auc: Mapping[float, float | None], nominal: float) -> dict[str, f
     return found
 
 
-def scale_coverage(fields: Iterable[TrustField]) -> dict[str, dict[str, float]]:
+def scale_coverage(fields: Iterable[TrustField]) -> dict[str, dict[str, float | None]]:
     """σ_z/z → share of fields and draws whose phase is as right in scale as is said, and by how much it isn't.
 
     ``covered``: of the error that z brings, slope / slope at the right z - 1. ``covered_in_all``: of
     the whole error, slope - 1, that of the network itself included.
     """
-    trials = [t for f in fields for t in f.slopes if math.isfinite(t.slope) and t.usual]
-    table = {}
+    trials = [t for f in fields for t in f.slopes if math.isfinite(t.slope / (t.usual or math.nan))]
+    table: dict[str, dict[str, float | None]] = {}
     for sigma in sorted({t.sigma for t in trials}):
         own = [t for t in trials if t.sigma == sigma]
         by_z = np.array([t.slope / t.usual - 1 for t in own])
@@ -203,7 +203,8 @@ def scale_coverage(fields: Iterable[TrustField]) -> dict[str, dict[str, float]]:
         table[f"{sigma:g}"] = {
             "covered": float((abs(by_z) <= stated).mean()),
             "covered_in_all": float((abs(whole) <= stated).mean()),
-            "stated": float(np.mean([t.stated for t in own])),
+            # None where the method's scale can't be measured: then nothing is covered.
+            "stated": float(stated.mean() / COVERAGE_FACTOR) if np.isfinite(stated).all() else None,
             "found": float(np.sqrt(np.mean(by_z**2))),
             "found_in_all": float(np.sqrt(np.mean(whole**2))),
             "trials": float(len(own)),
@@ -268,9 +269,10 @@ def _at_limit(
 
 
 def _usual(fields: Sequence[TrustField], camera: str) -> dict[str, dict[str, float]]:
-    """Median and largest of good frames."""
-    usual = {}
-    for figure in ("residual", "unexplained", "alarm"):
-        values = _values(fields, GOOD, camera, figure)
-        usual[figure] = {"median": float(np.median(values)), "largest": float(np.max(values))}
-    return usual
+    """Median and largest of good frames, of the figures that they have."""
+    values = {f: _values(fields, GOOD, camera, f) for f in ("residual", "unexplained", "alarm")}
+    return {
+        figure: {"median": float(np.median(own)), "largest": float(np.max(own))}
+        for figure, own in values.items()
+        if own
+    }

@@ -110,7 +110,7 @@ def _coverage(data: Mapping[str, Any]) -> str:
             [
                 [
                     f"{100 * float(sigma):g} %",
-                    f"{100 * row['stated']:.1f} %",
+                    "-" if row["stated"] is None else f"{100 * row['stated']:.1f} %",
                     f"{100 * row['found']:.1f} %",
                     f"{100 * row['covered']:.0f} %",
                     f"{100 * row['found_in_all']:.1f} %",
