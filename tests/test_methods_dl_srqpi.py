@@ -117,27 +117,28 @@ def test_one_network_serves_all_conditions_that_it_was_trained_for(made, z, cohe
 
 
 @pytest.mark.parametrize(
-    ("changes", "cause"),
+    ("changes", "cause", "fix"),
     [
-        ({"sequence": {"foci_um": [0.0]}}, "defocused frame"),
-        ({"sequence": {"foci_um": [-4.0]}}, "defocus -4 µm, trained for 1 to 13 µm"),
-        ({"sequence": {"foci_um": [30.0]}}, "defocus 30 µm"),
-        ({"optics": {"wavelength_um": 0.63}}, "wavelength 0.63 µm, trained for 0.55 µm"),
-        ({"optics": {"numerical_aperture": 0.3}}, "NA 0.3, trained for 0.4"),
-        ({"optics": {"magnification": 4}}, "camera pixel at the sample 6.5 µm"),
-        ({"illumination": {"coherence": 0.6}}, "coherence S = 0.6, trained for 0 to 0.42"),
-        ({"reconstruction": {"settings": {"precison": "fp32"}}}, "did you mean 'precision'"),
-        ({"reconstruction": {"settings": {"precision": "fp8"}}}, "settings.precision"),
-        ({"reconstruction": {"settings": {"memory_mb": 0}}}, "settings.memory_mb"),
+        ({"sequence": {"foci_um": [0.0]}}, "defocused frame", "foci_um"),
+        ({"sequence": {"foci_um": [-4.0]}}, "defocus -4 µm, trained for 1 to 13 µm", "downstream"),
+        ({"sequence": {"foci_um": [30.0]}}, "defocus 30 µm", "within 1 to 13 µm, or train"),
+        ({"optics": {"wavelength_um": 0.63}}, "wavelength 0.63 µm, trained for 0.55 µm", "train"),
+        ({"optics": {"numerical_aperture": 0.3}}, "NA 0.3, trained for 0.4", "train"),
+        ({"optics": {"magnification": 4}}, "camera pixel at the sample 6.5 µm", "train"),
+        ({"illumination": {"coherence": 0.6}}, "coherence S = 0.6, trained for 0 to 0.42", "train"),
+        ({"reconstruction": {"settings": {"precison": "fp32"}}}, "did you mean 'precision'", ""),
+        ({"reconstruction": {"settings": {"precision": "fp8"}}}, "settings.precision", ""),
+        ({"reconstruction": {"settings": {"memory_mb": 0}}}, "settings.memory_mb", ""),
     ],
 )
-def test_an_experiment_that_does_not_fit_is_refused_with_the_fix(made, changes, cause):
+def test_an_experiment_that_does_not_fit_is_refused_with_the_fix(made, changes, cause, fix):
     changes = dict(changes)
     changes["reconstruction"] = {"weights": str(made)} | changes.get("reconstruction", {})
     with pytest.raises(ExperimentError) as refused:
         DlSrqpi().measurement(experiment(**changes))
     assert cause in refused.value.cause
     assert refused.value.fix
+    assert fix in refused.value.fix
 
 
 def test_an_led_array_is_refused(made):

@@ -7,6 +7,10 @@ disc, and a thin object exp(iφ) with small φ, to first order (Hamilton & Shepp
 
 in the Fourier domain. The disc is even, so H is real and depends on |f| alone. numpy only: an experiment
 is looked at before torch is there.
+
+Not shared with `pipeline.methods.dpc.transfer`, which sums the same over LEDs that lie anywhere, with
+aberrations and absorption: it needs a whole plane on an even grid, and the part of it that each LED's pupil covers.
+Here any radii can be asked for, and 256 of them make a table. A test holds the two to each other.
 """
 
 from __future__ import annotations

@@ -75,6 +75,18 @@ def why_unfit(record: WeightsRecord, conditions: Conditions, coarse: bool = Fals
     return next(_reasons(record.optics, conditions, coarse), "")
 
 
+def remedy(record: WeightsRecord, conditions: Conditions) -> str:
+    """What to do about weights that don't fit."""
+    optics = record.optics
+    train = "train weights for it with `livephase train dl_srqpi --experiment EXPERIMENT.yaml`"
+    focus = f"set sequence.foci_um within {optics.z_min_um:g} to {optics.z_max_um:g} µm"
+    if not conditions.z_um > 0:
+        return f"focus downstream of the specimen: {focus}"
+    if not optics.z_min_um <= conditions.z_um <= optics.z_max_um:
+        return f"{focus}, or {train}"
+    return f"correct the experiment where it is not so, or {train}"
+
+
 def _reasons(trained: OpticsRecord, here: Conditions, coarse: bool) -> Iterator[str]:
     for name, there, given, tolerance in (
         ("wavelength", trained.wavelength_um, here.wavelength_um, WAVELENGTH_TOLERANCE),
@@ -142,13 +154,14 @@ def default_weights(experiment: Experiment, folder: Path = PACKAGED) -> Path:
         If none do, with why the nearest don't, and how to train some.
     """
     wanted = read_settings(DlSrqpiSettings, experiment).network
-    fitting, unfit = [], []
+    fitting, unfit, fix = [], [], ""
     for path in packaged(wanted, folder):
         record = read_record(path)
         conditions = true_conditions(experiment, None, nearest_focus(experiment, record))
         reason = why_unfit(record, conditions, coarse=True)
         if reason:
             unfit.append(f"{path.name}: {reason}")
+            fix = fix or remedy(record, conditions)
         else:
             fitting.append((abs(conditions.z_um - record.optics.z_um), path))
     if fitting:
@@ -156,6 +169,6 @@ def default_weights(experiment: Experiment, folder: Path = PACKAGED) -> Path:
     have = "; ".join(unfit) or "none are installed"
     raise MethodError(
         f"no weights of dl_srqpi come with livephase for these optics ({have})",
-        "train with `livephase train dl_srqpi --experiment EXPERIMENT.yaml` and name the file in "
-        "reconstruction.weights",
+        (fix or "train with `livephase train dl_srqpi --experiment EXPERIMENT.yaml`")
+        + "; name others than the packaged ones in reconstruction.weights",
     )

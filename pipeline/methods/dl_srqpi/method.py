@@ -9,18 +9,19 @@ from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError, MethodError
 from pipeline.experiment import Condenser, Experiment
 from pipeline.frames import Measurement
-from pipeline.methods.dl_srqpi.fit import default_weights, nearest_focus, true_conditions, why_unfit
+from pipeline.methods.dl_srqpi.fit import (
+    default_weights,
+    nearest_focus,
+    remedy,
+    true_conditions,
+    why_unfit,
+)
 from pipeline.methods.dl_srqpi.header import read_record, sha256
 from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings
 from pipeline.methods.settings import read_settings
 
 if TYPE_CHECKING:
     from pipeline.methods.contract import Reconstructor
-
-
-_FIX = (
-    "train with `livephase train dl_srqpi --experiment EXPERIMENT.yaml`, or correct the experiment"
-)
 
 
 class DlSrqpi:
@@ -41,10 +42,12 @@ class DlSrqpi:
         # The calibration is not known here: where there is one, it may still move z and the
         # pixel a little, and `load` checks again with it.
         calibrated = experiment.calibration.source != "none"
-        reason = why_unfit(record, true_conditions(experiment, None, focus), coarse=calibrated)
+        conditions = true_conditions(experiment, None, focus)
+        reason = why_unfit(record, conditions, coarse=calibrated)
         if reason:
             raise ExperimentError(
-                f"the weights {path.name} don't fit this experiment: {reason}", _FIX
+                f"the weights {path.name} don't fit this experiment: {reason}",
+                remedy(record, conditions),
             )
         return Measurement(
             frames=(focus,),
@@ -64,7 +67,10 @@ class DlSrqpi:
         conditions = true_conditions(experiment, calibration, nearest_focus(experiment, record))
         reason = why_unfit(record, conditions)
         if reason:
-            raise MethodError(f"the weights {path.name} don't fit this experiment: {reason}", _FIX)
+            raise MethodError(
+                f"the weights {path.name} don't fit this experiment: {reason}",
+                remedy(record, conditions),
+            )
         settings = read_settings(DlSrqpiSettings, experiment)
         return DlSrqpiReconstructor.load(
             path, conditions, device, settings.precision, settings.memory_mb
