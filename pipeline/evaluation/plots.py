@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.evaluation.contenders import NETWORK
+from pipeline.evaluation.microlens import TOLERANCE
 from pipeline.evaluation.profiles import Image, Sheet
 from pipeline.evaluation.scores import FIGURES
 
@@ -85,7 +86,9 @@ def _sweep(rows: Mapping[str, Any], label: str) -> Figure:
     names = list(rows)
     numeric = all(name.replace(".", "").isdigit() for name in names)
     x = [float(n) for n in names] if numeric else list(range(len(names)))
-    others = list(next(iter(rows.values()))["baselines"])
+    first = next(iter(rows.values()))["baselines"]
+    # A baseline that nobody has weights for.
+    others = [name for name, row in first.items() if row["ssim"] is not None]
     for panel, name in zip(panels, FIGURES, strict=False):
         for contender in (*others, NETWORK):
             row = [r if contender == NETWORK else r["baselines"][contender] for r in rows.values()]
@@ -151,12 +154,21 @@ def _microlenses(data: Mapping[str, Any]) -> Figure:
             marker="o",
             markersize=3,
             color=str(0.75 - 0.75 * i / max(1, len(peaks) - 1)),
-            label=f"{peak:g} rad",
+            label=f"peak {peak:g} rad",
         )
-    arrays.axhspan(-3, 3, color="#6a994e", alpha=0.15, linewidth=0)
-    arrays.axvline(data["largest_period_um"], color="#d1495b", linewidth=0.9, linestyle="--")
+    within = 100 * TOLERANCE
+    arrays.axhspan(
+        -within, within, color="#6a994e", alpha=0.15, linewidth=0, label=f"± {within:g} %"
+    )
+    arrays.axvline(
+        data["largest_period_um"],
+        color="#d1495b",
+        linewidth=0.9,
+        linestyle="--",
+        label="largest period, 1 rad",
+    )
     arrays.set(xlabel="period of the array, µm", ylabel="error of the mean height, %")
-    arrays.legend(frameon=False, title="peak")
+    arrays.legend(frameon=False)
     rows = found["isolated"]
     x = [r["diameter_um"] for r in rows]
     alone.errorbar(
@@ -178,6 +190,7 @@ def _microlenses(data: Mapping[str, Any]) -> Figure:
         color="#d1495b",
         linewidth=0.9,
         linestyle="--",
+        label="diameter at the largest period",
     )
     alone.set(xlabel="diameter, µm", ylabel="error of the height, %")
     alone.legend(frameon=False)

@@ -73,10 +73,14 @@ class LiveInstrument:
         self._slot = experiment.plan().slot_shape
 
     def raw(self, frame: Floats, rng: np.random.Generator, brighter: float = 1.0) -> Raw:
-        """Counts of a frame, with noise, under so much more light than it was calibrated for."""
+        """Counts of a frame, with noise, under so much more light than it was calibrated for.
+
+        Read noise has a stream of its own: the same for the same `rng`, whatever the frame.
+        """
         camera = self._camera
+        shot, read = rng.spawn(2)
         light = np.maximum(frame, 0) * (brighter * camera.background_e)
-        electrons = rng.poisson(light) + rng.normal(0, camera.read_noise_e, frame.shape)
+        electrons = shot.poisson(light) + read.normal(0, camera.read_noise_e, frame.shape)
         counts = np.rint(electrons * (_LEVEL / camera.background_e))
         return np.clip(counts, 0, _FULL).astype(np.uint16)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.evaluation.text import number, table
@@ -46,7 +46,11 @@ def trust_sections(data: Mapping[str, Any]) -> Iterable[str]:
     )
     for what, name in _ERRORS.items():
         yield _errors(data, what, name)
-    yield from _limits(data)
+    yield (
+        f"Detectability limit: the error from which on all that were tried have AUC ≥ {told['detected_auc']:g}, where "
+        "z or λ is less or more than the instrument believes."
+    )
+    yield _limits(data)
     yield _coverage(data)
 
 
@@ -62,26 +66,31 @@ def _errors(data: Mapping[str, Any], what: str, name: str) -> str:
     )
 
 
-def _limits(data: Mapping[str, Any]) -> Iterable[str]:
-    at_least = data["trust_conditions"]["detected_auc"]
-    for key, name, unit in (
-        ("detectable_dz_um", "z", "µm"),
-        ("detectable_dlambda_nm", "λ", "nm"),
-    ):
-        parts = [
-            f"{by}: {_limit(found['less'], 'less', unit)}; {_limit(found['more'], 'more', unit)}"
-            for by, found in (
-                ("by the alarm", data[key]),
-                ("told another z", data["focus_comparison"][key]),
+def _limits(data: Mapping[str, Any]) -> str:
+    columns = (data, data["focus_comparison"])
+    return table(
+        ["detectability limit", "alarm: less", "more", "told another z: less", "more"],
+        [
+            [
+                f"{name}, {unit}",
+                *(
+                    _limit(column[key][side], [e for e in data[tried] if e.startswith(sign)])
+                    for column in columns
+                    for side, sign in (("less", "-"), ("more", "+"))
+                ),
+            ]
+            for name, unit, key, tried in (
+                ("z", "µm", "detectable_dz_um", "auc_by_z_error"),
+                ("λ", "nm", "detectable_dlambda_nm", "auc_by_wavelength_error"),
             )
-        ]
-        yield f"Detectability limit of {name} (AUC ≥ {at_least:g} from there on), {'. '.join(parts)}."
+        ],
+    )
 
 
-def _limit(limit: float | None, side: str, unit: str) -> str:
+def _limit(limit: float | None, tried: Sequence[str]) -> str:
     if limit is None:
-        return f"of what was tried, no error towards {side} is detected"
-    return f"{limit:g} {unit} {side} than believed"
+        return f"none up to {100 * max(abs(float(e)) for e in tried):g} %"
+    return f"{limit:g}"
 
 
 def _coverage(data: Mapping[str, Any]) -> str:
