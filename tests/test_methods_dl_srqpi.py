@@ -334,6 +334,8 @@ def test_a_frames_bits_depend_on_nothing_but_the_frame(made, precision):
     assert together.dtype == torch.float32
     assert torch.equal(together, again)
     assert torch.equal(together, torch.cat(alone)[[1, 2, 0]])
+    other_layout = x.mT.contiguous().mT
+    assert torch.equal(together, reconstruct(other_layout, all_valid(x)).images)
 
 
 def test_what_was_given_out_stays_as_it_is(made):

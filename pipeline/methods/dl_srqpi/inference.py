@@ -81,7 +81,8 @@ class DlSrqpiReconstructor:
                 "give one frame a measurement: [B, 1, Y, X]",
             )
         with torch.inference_mode():
-            frames = frames.to(self._device, torch.float32)
+            # In one layout: sums over another would round another way.
+            frames = frames.to(self._device, torch.float32).contiguous()
             good = valid.to(self._device) & torch.isfinite(frames)
             filled = fill_invalid(frames, good)[:, 0]
             if not bool((filled.mean((-2, -1)) > 0).all()):

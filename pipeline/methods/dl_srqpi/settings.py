@@ -18,6 +18,7 @@ class DlSrqpiSettings(Strict):
     network: Packaged = "base"
     """Which of the packaged weights, where `reconstruction.weights` names none."""
     precision: Precision = "auto"
-    """Of the network's body: auto is bf16 where the processor computes in it, else fp32."""
+    """Of the network's body: auto is bf16 where processor or GPU computes in it, else fp32 (in a GPU's convolutions
+    TF32, torch's own setting)."""
     memory_mb: PositiveInt = 4000
     """Of inference, the phase image aside: a field that needs more is cut into tiles, with the same result."""
