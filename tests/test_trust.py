@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from pipeline.calibration import Calibration
-from pipeline.evaluation.trust.evaluate import detectable, evaluate_trust, roc_auc
+from pipeline.evaluation.trust.evaluate import evaluate_trust
 from pipeline.evaluation.trust.faults import clipped, dusty, scratched, with_foreign_detail
+from pipeline.evaluation.trust.measures import detectable, roc_auc
 from pipeline.evaluation.trust.plan import TrustPlan
 from pipeline.experiment import Experiment, parse_experiment
 from pipeline.frames import Measurement

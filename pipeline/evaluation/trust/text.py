@@ -42,7 +42,8 @@ def trust_sections(data: Mapping[str, Any]) -> Iterable[str]:
         "size explains it as well. `alarm` is what a run has. `told another z` is no part of it: the frame is "
         f"reconstructed once more as if taken at {data['focus_comparison']['told_z_um']:g} µm, and what the two leave "
         "unexplained is compared. `true phase` is the unexplained share when the phase is the true one but for its "
-        "size, which no network can know."
+        "size, which no network can know. At -100 % the specimen is in focus, below it the focus is on its wrong side, "
+        "which the alarm tells by the sign that cells have."
     )
     for what, name in _ERRORS.items():
         yield _errors(data, what, name)
