@@ -20,7 +20,7 @@ from pipeline.methods.dl_srqpi.networks import build_network
 from pipeline.methods.dl_srqpi.record import NetworkRecord, OpticsRecord
 from pipeline.methods.dl_srqpi.weights import load_network
 from pipeline.optics.sensor import bin_pixels
-from pipeline.quality import ssim
+from pipeline.quality import align_piston, ssim
 from pipeline.samples import training_field
 from pipeline.training import train
 from pipeline.training.batches import Batches
@@ -29,7 +29,7 @@ from pipeline.training.data import Fields, Imaging
 from pipeline.training.field_cache import cached_fields
 from pipeline.training.field_making import make_fields
 from pipeline.training.inherit import inherited
-from pipeline.training.loss import sharp_loss, square_loss, structure_loss
+from pipeline.training.loss import coarse_loss, sharp_loss, square_loss, structure_loss
 from pipeline.training.noise import add_noise
 from pipeline.training.optics import training_optics, weights_name
 from pipeline.training.ranges import Ranges
@@ -288,13 +288,21 @@ def test_recorded_frames_get_no_noise_and_sets_are_drawn_in_their_shares(fields,
 def test_the_structure_loss_is_the_metric():
     rng = np.random.default_rng(0)
     truth = rng.random((64, 64)).cumsum(0).cumsum(1) / 400
-    image = truth + 0.05 * rng.standard_normal((64, 64))
+    image = truth + 0.05 * rng.standard_normal((64, 64)) + 0.02
     loss = structure_loss(
         torch.from_numpy(image)[None, None].float(),
         torch.from_numpy(truth)[None, None].float(),
         torch.tensor([np.ptp(truth)]),
     )
-    assert float(loss) == pytest.approx(1 - ssim(image, truth), abs=1e-4)
+    both = (1 - ssim(align_piston(image, truth), truth)) + 0.5 * (1 - ssim(image, truth))
+    assert float(loss) == pytest.approx(both, abs=2e-4)
+
+
+def test_the_coarse_loss_sees_wide_errors_more_than_fine_ones():
+    truth = torch.zeros(1, 1, 256, 256)
+    checker = (torch.arange(256)[:, None] + torch.arange(256)) % 2 * 2.0 - 1
+    assert float(coarse_loss(truth + 0.1 * checker, truth)) < 1e-10
+    assert float(coarse_loss(truth + 0.1, truth)) == pytest.approx(14 * 0.01, rel=1e-4)
 
 
 def test_losses_are_zero_for_the_truth():

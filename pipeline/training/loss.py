@@ -14,6 +14,8 @@ _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 _BLOCK = 34
 # A field of nearly nothing: its range would make noise a structure.
 _LEAST_SPAN_RAD = 0.5
+# Each of so many of the last's, and its weight.
+_COARSE = ((16, 2.0), (4, 4.0), (4, 8.0))
 
 
 def sharp_loss(phase: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -34,21 +36,38 @@ def square_loss(phase: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def structure_loss(phase: torch.Tensor, truth: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
-    """1 - SSIM, with the data range of each patch's field, ``[B]``: what the paper's figure weighs.
+    """1 - SSIM of the image with its piston aligned, as the metric's, and half as much of the image as it is.
 
-    An error of two hundredths of the range in the flat background halves it there: no other loss cares as
-    much about what is empty.
+    With the data range of each patch's field, ``[B]``. An error of two hundredths of the range in the flat
+    background halves the metric there: no other loss cares as much about what is empty and, with the
+    piston aligned, about the mean height of what is not.
     """
     span = spans.clamp_min(_LEAST_SPAN_RAD)[:, None, None, None]
     c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
     ux, uy = _local_mean(phase), _local_mean(truth)
-    product = ux * uy
-    squares = ux * ux + uy * uy
-    covariance = _local_mean(phase * truth) - product
+    covariance = _local_mean(phase * truth) - ux * uy
     # Of both together: the metric has them in a sum only.
-    variances = _local_mean(phase * phase + truth * truth) - squares
-    similar = ((2 * product + c1) * (2 * covariance + c2)) / ((squares + c1) * (variances + c2))
-    return 1 - similar.mean()
+    variances = _local_mean(phase * phase + truth * truth) - ux * ux - uy * uy
+    structure = (2 * covariance + c2) / (variances + c2)
+
+    def dissimilar(means: torch.Tensor) -> torch.Tensor:
+        return 1 - (structure * (2 * means * uy + c1) / (means * means + uy * uy + c1)).mean()
+
+    piston = (phase - truth).mean((1, 2, 3), keepdim=True)
+    return dissimilar(ux - piston) + 0.5 * dissimilar(ux)
+
+
+def coarse_loss(phase: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean square error of the means over 16, 64 and 256 pixels, twice as heavy at each step.
+
+    One frame hardly tells how high wide parts of a cell are; what little it tells drowns among the errors of
+    single pixels.
+    """
+    error, total = phase - truth, phase.new_zeros(())
+    for pixels, weight in _COARSE:
+        error = functional.avg_pool2d(error, min(pixels, *error.shape[-2:]))
+        total = total + weight * error.square().mean()
+    return total
 
 
 def _local_mean(values: torch.Tensor) -> torch.Tensor:

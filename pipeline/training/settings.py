@@ -41,7 +41,7 @@ class TrainingSettings(Strict):
     """Share of the training after which batch norms' statistics are those of inference: statistics of
     each batch would hide the absolute contrast, and with it the scale of the phase."""
     structure_from: float = Field(default=0.25, ge=0, le=1)
-    """Share of the training after which the loss is `square_loss` and `structure_loss`, not `sharp_loss`."""
+    """Share of the training after which the loss is no longer `sharp_loss` alone."""
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:

@@ -19,7 +19,7 @@ from pipeline.methods.dl_srqpi.networks import Network
 from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf16
 from pipeline.training.batches import Batch, Batches
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.loss import sharp_loss, square_loss, structure_loss
+from pipeline.training.loss import coarse_loss, sharp_loss, square_loss, structure_loss
 from pipeline.training.settings import TrainingSettings
 
 # Share of the training over which the learning rate rises.
@@ -211,9 +211,13 @@ class Trainer:
             phase = self._network(inputs, batch.conditions.to(self._device)).float()
         if progress < self._settings.structure_from:
             return sharp_loss(phase, truth)
-        structure = structure_loss(phase, truth, spans)
+        # Of half of the patches: of all of them it costs as much as the network.
+        some = slice(0, (len(phase) + 1) // 2)
         return (
-            square_loss(phase, truth) + _STRUCTURE * structure + _SHARP * sharp_loss(phase, truth)
+            square_loss(phase, truth)
+            + coarse_loss(phase, truth)
+            + _STRUCTURE * structure_loss(phase[some], truth[some], spans[some])
+            + _SHARP * sharp_loss(phase, truth)
         )
 
     def _update_average(self) -> None:
