@@ -16,12 +16,17 @@ def write_model_card(
     weights: Path,
     record: WeightsRecord,
     experiment: str,
+    kept_back: str,
     labels: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write ``<weights>.md`` from the weights' own record.
 
     Parameters
     ----------
+    experiment
+        The experiment's name.
+    kept_back
+        What `record.training.validation` is about, in words.
     labels
         Of recordings whose truth is known: see `label_quality`.
     """
@@ -44,7 +49,7 @@ camera pixel {o.pixel_um:.4g} µm at the sample ({experiment}) |
 | training | seed {t.seed}, {t.steps} steps, {t.samples} patches, {t.minutes:g} minutes, from {begun} |
 | made by | livephase {t.livephase}, torch {t.torch} |
 
-On fields of the training's own kinds that were kept back, a good camera's noise, piston aligned:
+Kept back from the training: {kept_back}, piston aligned. The score, the mean of both SSIM, chose the weights.
 
 | figure | value |
 |---|---|
@@ -69,7 +74,7 @@ def _labels(labels: Mapping[str, Mapping[str, Any]]) -> str:
             + " |"
             for who in ("label", "network")
         )
-        text += f"""Against the truth of {name}, {found["images"]} images kept back:
+        text += f"""Against the truth of the recording {name} (images kept back: {found["images"]}):
 
 | | {" | ".join(_LABEL_FIGURES)} |
 |---|{"---|" * len(_LABEL_FIGURES)}

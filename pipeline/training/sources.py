@@ -34,12 +34,15 @@ class Sources:
     ----------
     words
         What they are, for the weights' record.
+    kept_back, kept_back_words
+        What the training is validated with, never trained on.
     """
 
     sets: list[Fields]
     shares: list[float]
     kept_back: Fields
     words: str
+    kept_back_words: str
 
     @property
     def specimens(self) -> int:
@@ -113,7 +116,13 @@ def make_sources(
     own = simulated(first, settings.fields)
     if not recordings:
         kept_back = simulated(_VALIDATION_SEEDS, settings.validation_fields)
-        return Sources([own], [1.0], kept_back, "simulated: training_field")
+        return Sources(
+            [own],
+            [1.0],
+            kept_back,
+            "simulated: training_field",
+            "simulated specimens of the same kinds, a good camera's noise, against the truth",
+        )
     recorded = recorded_fields(recordings, optics, settings.network.upsampling)
     note(
         {
@@ -131,4 +140,5 @@ def make_sources(
         recorded.kept_back,
         f"through-focus recordings ({names}) with TIE labels in {share:.0%} of the patches, the others "
         "simulated: training_field",
+        "recorded frames, against their TIE labels",
     )

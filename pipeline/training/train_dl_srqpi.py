@@ -170,7 +170,7 @@ def train_dl_srqpi(
         for path in recordings
         if has_truth(path)
     }
-    write_model_card(out, record, experiment.name, labels)
+    write_model_card(out, record, experiment.name, sources.kept_back_words, labels)
     trainer.forget()
     result = {
         "weights": str(out),
