@@ -173,6 +173,7 @@ def test_a_score_is_what_quality_says():
         "frc_cutoff": frc_cutoff(aligned, truth, 4),
         "psnr_db": psnr_db(aligned, truth),
         "rmse_rad": rmse_rad(aligned, truth),
+        "ssim_unaligned": ssim(image, truth),
     }
 
 

@@ -24,6 +24,7 @@ _HEADS: Mapping[str, str] = {
     "frc_cutoff": "FRC/Nyquist",
     "psnr_db": "PSNR dB",
     "rmse_rad": "RMSE rad",
+    "ssim_unaligned": "SSIM unaligned",
 }
 _DIGITS: Mapping[str, int] = {"frc_cutoff": 2, "psnr_db": 1}
 

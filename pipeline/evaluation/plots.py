@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pipeline.evaluation.contenders import NETWORK
 from pipeline.evaluation.microlens import TOLERANCE
 from pipeline.evaluation.profiles import Image, Sheet
-from pipeline.evaluation.scores import FIGURES
 
 _COLOURS: Mapping[str, str] = {
     "truth": "#000000",
@@ -80,7 +79,7 @@ def write_plots(
 
 
 def _sweep(rows: Mapping[str, Any], label: str) -> Figure:
-    """All five figures of all contenders, a panel for each figure."""
+    """Five figures of all contenders, a panel for each; the last panel is the legend's."""
     figure = Figure(figsize=(13, 7), layout="constrained")
     panels = figure.subplots(2, 3).ravel()
     names = list(rows)
@@ -89,7 +88,7 @@ def _sweep(rows: Mapping[str, Any], label: str) -> Figure:
     first = next(iter(rows.values()))["baselines"]
     # A baseline that nobody has weights for.
     others = [name for name, row in first.items() if row["ssim"] is not None]
-    for panel, name in zip(panels, FIGURES, strict=False):
+    for panel, name in zip(panels[:-1], _AXES, strict=True):
         for contender in (*others, NETWORK):
             row = [r if contender == NETWORK else r["baselines"][contender] for r in rows.values()]
             y = [np.nan if r[name] is None else r[name] for r in row]
