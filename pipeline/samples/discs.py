@@ -110,12 +110,10 @@ def _rod(rng: np.random.Generator, field: Floats, patch: Patch, radius: float, h
     """A cylinder with round ends, straight or bent, twice to five times as long as wide."""
     width = np.float32(rng.uniform(0.2, 0.45) * radius)
     half = np.float32(radius * rng.uniform(0.7, 1.2))
-    turn = rng.uniform(0, np.pi)
-    c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    along, across = c * patch.dx + s * patch.dy, c * patch.dy - s * patch.dx
-    across = across + np.float32(rng.normal(0, 0.12) / radius) * along * along
+    along, across = patch.turned(rng.uniform(0, np.pi))
+    across += np.float32(rng.normal(0, 0.12) / radius) * along * along
     beyond = np.clip(np.abs(along) - half, 0, None)
-    ratio = np.sqrt(across * across + beyond * beyond) / width
+    ratio = np.asarray(np.sqrt(across * across + beyond * beyond) / width, np.float32)
     middle = rng.choice([0.0, 0.4]) * np.exp(-((along / np.float32(0.5 * width + 0.3)) ** 2))
     raise_to(field, patch, np.float32(high) * dome(ratio, 0.5) * (1 - np.float32(1) * middle))
 

@@ -1,7 +1,7 @@
 """Families of specimens to train networks on, apart from the ones that they are judged on.
 
 `training_field` draws from many constructions, so that a network can't learn how one of them is made
-in place of what a frame tells. `heldout_field` (in `heldout`) is constructed in another way altogether.
+in place of what a frame tells. What it is judged on (`pipeline.evaluation`) is constructed in another way altogether.
 """
 
 from __future__ import annotations

@@ -73,9 +73,8 @@ def _bar(
     cells: Layers, patch: Patch, at: float, long: float, wide: float, turn: float, high: float
 ) -> None:
     """A plate of chromosomes across the direction `turn`, `at` µm along it."""
-    c, s = float(np.cos(turn)), float(np.sin(turn))
-    patch = patch.moved(at * c, at * s).within(1.6 * long + 2.8 * wide)
-    along, across = c * patch.dx + s * patch.dy, c * patch.dy - s * patch.dx
+    patch = patch.moved(at * np.cos(turn), at * np.sin(turn)).within(1.6 * long + 2.8 * wide)
+    along, across = patch.turned(turn)
     squared = (along / np.float32(wide)) ** 2 + (across / np.float32(long)) ** 4
     plate = np.exp(-squared)
     cells.detail[patch.where] += np.float32(high) * plate

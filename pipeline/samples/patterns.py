@@ -61,8 +61,7 @@ def lines(rng: np.random.Generator, grid: Grid) -> Floats:
     for k, patch in enumerate(patches(grid, places, np.full(len(places), size / 2))):
         if patch is None:
             continue
-        c, s = np.float32(np.cos(turns[k])), np.float32(np.sin(turns[k]))
-        along, across = c * patch.dx + s * patch.dy, c * patch.dy - s * patch.dx
+        along, across = patch.turned(turns[k])
         period = float(np.exp(rng.uniform(np.log(1.2), np.log(12))))
         wave = np.cos(along * np.float32(2 * np.pi / period))
         # A cosine made steep is a square wave with edges of a stated width.
@@ -104,9 +103,7 @@ def steps(rng: np.random.Generator, grid: Grid) -> Floats:
             continue
         long, wide = rng.uniform(0.3, 1.2, 2) * size
         if rng.random() < 0.6:
-            turn = rng.choice([0.0, 0.0, rng.uniform(0, np.pi)])
-            c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-            along, across = c * patch.dx + s * patch.dy, c * patch.dy - s * patch.dx
+            along, across = patch.turned(rng.choice([0.0, 0.0, rng.uniform(0, np.pi)]))
             room = np.minimum(long - np.abs(along), wide - np.abs(across))
         else:
             rho, toward = patch.polar()
@@ -127,9 +124,7 @@ def wedges(rng: np.random.Generator, grid: Grid) -> Floats:
     for patch in patches(grid, places, np.full(len(places), size)):
         if patch is None:
             continue
-        turn = rng.uniform(0, 2 * np.pi)
-        c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-        along, across = c * patch.dx + s * patch.dy, c * patch.dy - s * patch.dx
+        along, across = patch.turned(rng.uniform(0, 2 * np.pi))
         half = np.float32(0.5 * size)
         room = np.minimum(
             half - np.abs(along), np.float32(rng.uniform(0.4, 1)) * half - np.abs(across)

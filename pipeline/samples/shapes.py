@@ -35,6 +35,11 @@ class Patch:
         turn = np.arctan2(self.dy, self.dx) * np.float32(ANGLES / (2 * np.pi))
         return rho, turn.astype(np.int32) % ANGLES
 
+    def turned(self, turn_rad: float) -> tuple[Floats, Floats]:
+        """Distance along a direction and across it, in µm."""
+        c, s = np.float32(np.cos(turn_rad)), np.float32(np.sin(turn_rad))
+        return c * self.dx + s * self.dy, c * self.dy - s * self.dx
+
     def within(self, reach_um: float) -> Patch:
         """Its pixels near the place: a small square, maybe an empty one."""
         left, right = np.searchsorted(self.dx[0], (-reach_um, reach_um))
