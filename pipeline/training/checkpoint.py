@@ -27,10 +27,11 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     try:
         torch.save(state, temporary)
         os.replace(temporary, path)  # noqa: PTH105 - atomic on every system, and said by its name
-    # torch reports a full disk as a RuntimeError, with its own source lines in the text.
+    # torch reports a full disk as a RuntimeError about positions in its file.
     except (OSError, RuntimeError) as error:
+        why = _first_line(error) if isinstance(error, OSError) else "its disk took a part of it"
         raise MethodError(
-            f"{path} can't be written ({_first_line(error)})",
+            f"{path} can't be written ({why})",
             "make room on its disk and give the same command again",
         ) from error
     finally:
