@@ -362,13 +362,18 @@ def train(
         ),
     ],
     minutes: Annotated[
-        float, typer.Option(min=0.05, help="How long to train, in minutes of computing.")
-    ] = 60.0,
+        float,
+        typer.Option(
+            min=0.05, help="How long to train, in minutes of computing, without making the fields."
+        ),
+    ] = 50.0,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="How many steps, instead of minutes: repeatable elsewhere."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of data, initial weights and order.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=9999, help="Of data, initial weights and order.")
+    ] = 0,
     network: Annotated[
         str,
         typer.Option(metavar="NAME", help="base, fast, sub_pixel, paper (width 64) or srcnn."),

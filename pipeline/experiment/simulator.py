@@ -108,8 +108,8 @@ class CellSpecimen(Strict):
     diameter_um: PositiveFloat = 22.0
     peak_phase_rad: PositiveFloat = 2.0
     """Typical phase at the thickest place, at the experiment's wavelength."""
-    absorption: float = Field(default=0.02, ge=0, lt=1)
-    """Amplitude lost in the densest places, relative."""
+    absorption: float = Field(default=0.005, ge=0, lt=1)
+    """Amplitude lost in the densest places, relative; unstained cells lose some thousandths."""
     timepoint_min: PositiveFloat = 5.0
     """Minutes of the cells' lives from one timepoint to the next (a demonstration does not wait for them)."""
 
