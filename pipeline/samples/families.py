@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.experiment import CellSpecimen
+from pipeline.samples.carpets import faint_carpet
 from pipeline.samples.cells_drawn import spread_cells
 from pipeline.samples.culture import LivingCells
 from pipeline.samples.discs import many_discs
 from pipeline.samples.grid import Grid
+from pipeline.samples.lawns import lawn
 from pipeline.samples.mitosis import round_cells
 from pipeline.samples.patterns import made_target
 from pipeline.samples.resampling import resampled
@@ -64,6 +66,8 @@ def training_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats
     field = _family(rng)(rng, canvas)
     if rng.random() < _MIXED:
         field = _mixture(rng, field, _family(rng)(rng, canvas))
+    if rng.random() < _ON_CARPET:
+        field = field + np.float32(rng.uniform(0.04, 0.4)) * faint_carpet(rng, canvas)
     return np.maximum(resampled(_scaled(rng, field), shape), 0)
 
 
@@ -134,20 +138,24 @@ def _culture(rng: np.random.Generator, grid: Grid) -> Floats:
 
 
 FAMILIES: tuple[tuple[str, float, Callable[[np.random.Generator, Grid], Floats]], ...] = (
-    ("culture", 0.33, _culture),
-    ("spread cells", 0.22, spread_cells),
+    ("culture", 0.28, _culture),
+    ("spread cells", 0.20, spread_cells),
     ("sheets", 0.12, confluent_sheet),
     ("round cells", 0.07, round_cells),
     ("discs", 0.08, many_discs),
-    ("targets", 0.06, made_target),
-    ("webs", 0.05, thread_web),
+    ("targets", 0.05, made_target),
+    ("webs", 0.06, thread_web),
+    ("lawns", 0.05, lawn),
+    ("carpets", 0.03, faint_carpet),
     ("islands", 0.03, islands),
     ("leaves", 0.02, leaves),
-    ("sparse", 0.02, sparse_debris),
+    ("sparse", 0.01, sparse_debris),
 )
 """Name, share of the fields, construction."""
 _MIXED = 0.12
 """Share of the fields that show a second family."""
+_ON_CARPET = 0.18
+"""Share of the fields that lie on something wide and faint."""
 
 
 def _family(rng: np.random.Generator) -> Callable[[np.random.Generator, Grid], Floats]:
