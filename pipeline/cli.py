@@ -443,7 +443,9 @@ def evaluate(
     weights: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.safetensors", help="Weights; those that come with livephase if not given."
+            metavar="base|fast|FILE",
+            help="Weights: a .safetensors file, or those that come with livephase by their name; "
+            "base if not given.",
         ),
     ] = None,
     out: Annotated[

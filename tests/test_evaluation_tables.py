@@ -149,10 +149,10 @@ def test_srcnn_is_found_by_its_optics(tmp_path):
     with pytest.raises(MethodError, match="none is installed"):
         packaged_srcnn(experiment(), Row(4.0, 0.0), tmp_path)
     form = NetworkRecord(form="srcnn", width=4)
-    write(tmp_path / "dl_srqpi_srcnn_other.safetensors", form, wavelength_um=0.63)
+    write(tmp_path / "dl_srqpi_srcnn_other.safetensors", form, "srcnn", wavelength_um=0.63)
     with pytest.raises(MethodError, match=r"wavelength 0\.55"):
         packaged_srcnn(experiment(), Row(4.0, 0.0), tmp_path)
-    ours = write(tmp_path / "dl_srqpi_srcnn_ours.safetensors", form)
+    ours = write(tmp_path / "dl_srqpi_srcnn_ours.safetensors", form, "srcnn")
     assert packaged_srcnn(experiment(), Row(4.0, 0.0), tmp_path) == ours
     frame = np.ones((16, 16), np.float32)
     contenders = Contenders(experiment(), ours, ours, 4, {})

@@ -17,7 +17,7 @@ from pipeline.evaluation.tie_dct import TieDct
 from pipeline.experiment import Condenser, Experiment
 from pipeline.methods.contract import Reconstructor
 from pipeline.methods.dl_srqpi import DlSrqpi
-from pipeline.methods.dl_srqpi.fit import PACKAGED, true_conditions, why_unfit
+from pipeline.methods.dl_srqpi.fit import PACKAGED, packaged, true_conditions, why_unfit
 from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.tie import Tie
 from pipeline.quality import nyquist_oracle
@@ -171,7 +171,7 @@ def packaged_srcnn(experiment: Experiment, row: Row, folder: Path = PACKAGED) ->
         If livephase has none.
     """
     reasons = []
-    for path in sorted(folder.glob("dl_srqpi_srcnn_*.safetensors")):
+    for path in packaged("srcnn", folder):
         here = true_conditions(taken(experiment, row, (row.z_um,), 64), None, 0)
         reason = why_unfit(read_record(path), here)
         if not reason:

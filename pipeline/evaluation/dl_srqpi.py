@@ -32,7 +32,7 @@ from pipeline.evaluation.trust.evaluate import evaluate_trust
 from pipeline.evaluation.tuning import best, trials
 from pipeline.evaluation.workers import Executor, Job, executor
 from pipeline.experiment import Experiment
-from pipeline.methods.dl_srqpi.fit import default_weights
+from pipeline.methods.dl_srqpi.fit import default_weights, weights_named
 from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.method import check_light
 
@@ -75,7 +75,7 @@ def evaluate_dl_srqpi(
     Parameters
     ----------
     weights
-        The experiment's, or those that come with livephase, where None.
+        A file, or the name of packaged ones; the experiment's, or those that come with livephase, where None.
     srcnn
         Weights of the learned baseline; those that come with livephase where None.
     plan
@@ -95,7 +95,11 @@ def evaluate_dl_srqpi(
     started = time.monotonic()
     check_light(experiment)
     named = experiment.reconstruction.weights
-    path = weights or (Path(named) if named else default_weights(experiment))
+    path = (
+        weights_named(weights)
+        if weights
+        else (Path(named) if named else default_weights(experiment))
+    )
     record = read_record(path)
     rows = rows_for(plan, record.optics)
     absent = ""
