@@ -74,6 +74,34 @@ def test_fields_are_empty_to_full_and_thin_to_thick():
     assert np.ptp(np.log(peaks[peaks > 0])) > np.log(4)
 
 
+def power_below(field, pixel_um, cycles_per_um):
+    """Share of the variance at lower frequencies."""
+    f = np.fft.fftfreq(len(field), pixel_um)
+    power = np.abs(np.fft.fft2(field - field.mean())) ** 2
+    return power[np.hypot(f[:, None], f) < cycles_per_um].sum() / power.sum()
+
+
+def test_carpets_are_wide_and_lawns_are_fine():
+    grid = Grid((512, 512), 0.4)
+    drawn = {
+        name: [CONSTRUCTIONS[name](generator(s, 6), grid) for s in range(6)]
+        for name in ("carpets", "lawns")
+    }
+    covered = [float((f > 0.15 * f.max()).mean()) for f in drawn["carpets"]]
+    assert 0.1 < min(covered) < 0.35 < 0.4 < max(covered)
+    # Periods of 20 µm and more: a lamella against single bodies.
+    assert np.median([power_below(f, 0.4, 0.05) for f in drawn["carpets"]]) > 0.7
+    assert np.median([power_below(f, 0.4, 0.05) for f in drawn["lawns"]]) < 0.2
+
+
+def test_some_fields_lie_on_a_carpet(monkeypatch):
+    bare = [training_field(s, (32, 32), 0.65) for s in range(24)]
+    monkeypatch.setattr("pipeline.samples.families._ON_CARPET", 0.0)
+    without = [training_field(s, (32, 32), 0.65) for s in range(24)]
+    differ = sum(not np.array_equal(a, b) for a, b in zip(bare, without, strict=True))
+    assert 1 <= differ <= 12
+
+
 def test_noise_has_the_spectrum_it_is_asked_for():
     field = spectral_noise(generator(1, 2), Grid((512, 512), 0.4), exponent=1.5, longest_um=40)
     f = np.fft.fftfreq(512, 0.4)
