@@ -14,8 +14,18 @@ _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
 _BLOCK = 34
 # A field of nearly nothing: its range would make noise a structure.
 _LEAST_SPAN_RAD = 0.5
+# A usual specimen's range: what the errors in radians are weighted for.
+_USUAL_SPAN_RAD = 2.0
 # Each of so many of the last's, and its weight.
 _COARSE = ((16, 2.0), (4, 4.0), (4, 8.0))
+
+
+def evened(values: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+    """Phase as if its field had a usual range: thin specimens count as much as thick ones, as in the metric.
+
+    In radians, a single sheet of six would outweigh all that a step learns of thinner specimens.
+    """
+    return values * _per_patch(_USUAL_SPAN_RAD / spans.clamp_min(_LEAST_SPAN_RAD))
 
 
 def sharp_loss(phase: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -42,7 +52,7 @@ def structure_loss(phase: torch.Tensor, truth: torch.Tensor, spans: torch.Tensor
     background halves the metric there: no other loss cares as much about what is empty and, with the
     piston aligned, about the mean height of what is not.
     """
-    span = spans.clamp_min(_LEAST_SPAN_RAD)[:, None, None, None]
+    span = _per_patch(spans.clamp_min(_LEAST_SPAN_RAD))
     c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
     ux, uy = _local_mean(phase), _local_mean(truth)
     covariance = _local_mean(phase * truth) - ux * uy
@@ -68,6 +78,10 @@ def coarse_loss(phase: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         error = functional.avg_pool2d(error, min(pixels, *error.shape[-2:]))
         total = total + weight * error.square().mean()
     return total
+
+
+def _per_patch(values: torch.Tensor) -> torch.Tensor:
+    return values[:, None, None, None]
 
 
 def _local_mean(values: torch.Tensor) -> torch.Tensor:

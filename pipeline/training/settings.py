@@ -40,7 +40,7 @@ class TrainingSettings(Strict):
     freeze_norms_at: float = Field(default=0.2, ge=0, le=1)
     """Share of the training after which batch norms' statistics are those of inference: statistics of
     each batch would hide the absolute contrast, and with it the scale of the phase."""
-    structure_from: float = Field(default=0.25, ge=0, le=1)
+    structure_from: float = Field(default=0.1, ge=0, le=1)
     """Share of the training after which the loss is no longer `sharp_loss` alone."""
 
     @model_validator(mode="after")

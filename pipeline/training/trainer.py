@@ -19,7 +19,7 @@ from pipeline.methods.dl_srqpi.networks import Network
 from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf16
 from pipeline.training.batches import Batch, Batches
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.loss import coarse_loss, sharp_loss, square_loss, structure_loss
+from pipeline.training.loss import coarse_loss, evened, sharp_loss, square_loss, structure_loss
 from pipeline.training.settings import TrainingSettings
 
 # Share of the training over which the learning rate rises.
@@ -209,15 +209,16 @@ class Trainer:
         truth, spans = batch.phases.to(self._device), batch.spans.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             phase = self._network(inputs, batch.conditions.to(self._device)).float()
+        even, aim = evened(phase, spans), evened(truth, spans)
         if progress < self._settings.structure_from:
-            return sharp_loss(phase, truth)
+            return sharp_loss(even, aim)
         # Of half of the patches: of all of them it costs as much as the network.
         some = slice(0, (len(phase) + 1) // 2)
         return (
-            square_loss(phase, truth)
-            + coarse_loss(phase, truth)
+            square_loss(even, aim)
+            + coarse_loss(even, aim)
             + _STRUCTURE * structure_loss(phase[some], truth[some], spans[some])
-            + _SHARP * sharp_loss(phase, truth)
+            + _SHARP * sharp_loss(even, aim)
         )
 
     def _update_average(self) -> None:
