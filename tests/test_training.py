@@ -29,7 +29,7 @@ from pipeline.training.data import Fields, Imaging
 from pipeline.training.field_cache import cached_fields
 from pipeline.training.field_making import make_fields
 from pipeline.training.inherit import inherited
-from pipeline.training.loss import coarse_loss, sharp_loss, square_loss, structure_loss
+from pipeline.training.loss import coarse_loss, evened, sharp_loss, square_loss, structure_loss
 from pipeline.training.noise import add_noise
 from pipeline.training.optics import training_optics, weights_name
 from pipeline.training.ranges import Ranges
@@ -303,6 +303,20 @@ def test_the_coarse_loss_sees_wide_errors_more_than_fine_ones():
     checker = (torch.arange(256)[:, None] + torch.arange(256)) % 2 * 2.0 - 1
     assert float(coarse_loss(truth + 0.1 * checker, truth)) < 1e-10
     assert float(coarse_loss(truth + 0.1, truth)) == pytest.approx(14 * 0.01, rel=1e-4)
+
+
+def test_a_tenth_of_its_range_counts_the_same_in_a_thin_specimen_and_a_thick_one():
+    truth = torch.rand(1, 1, 64, 64)
+    spans = [0.6, 2.0, 6.0]
+    losses = []
+    for span in spans:
+        of = torch.tensor([span])
+        low, aim = evened(0.9 * span * truth, of), evened(span * truth, of)
+        losses.append([float(f(low, aim)) for f in (sharp_loss, square_loss, coarse_loss)])
+    assert losses[0] == pytest.approx(losses[1]) == pytest.approx(losses[2])
+    # In radians where the range is usual; what is nearly empty doesn't grow beyond.
+    assert torch.equal(evened(truth, torch.tensor([2.0])), truth)
+    assert torch.equal(evened(truth, torch.tensor([0.0])), 4 * truth)
 
 
 def test_losses_are_zero_for_the_truth():
