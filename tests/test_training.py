@@ -224,7 +224,7 @@ def test_specimens_and_imaging_are_those_of_the_caches_version(fields):
     seen = [fields.phases[0].float().mean(), fields.phases[1].float().std()]
     seen += [frame.std() for frame in fields.frames.flatten(0, 1)]
     assert [float(v) for v in seen] == pytest.approx(
-        [0.67034, 0.5216, 0.44809, 0.2677, 0.03795, 0.03903], rel=2e-3
+        [0.68977, 0.5216, 0.15481, 0.09658, 0.03795, 0.03903], rel=2e-3
     )
     drawn = [c.z_um for row in fields.conditions for c in row]
     assert drawn == pytest.approx([9.5749, 6.7402, 3.7412, 3.8424], abs=1e-4)
@@ -307,13 +307,13 @@ def test_the_coarse_loss_sees_wide_errors_more_than_fine_ones():
 
 def test_a_tenth_of_its_range_counts_the_same_in_a_thin_specimen_and_a_thick_one():
     truth = torch.rand(1, 1, 64, 64)
-    spans = [0.6, 2.0, 6.0]
     losses = []
-    for span in spans:
+    for span in (0.6, 2.0, 6.0):
         of = torch.tensor([span])
         low, aim = evened(0.9 * span * truth, of), evened(span * truth, of)
         losses.append([float(f(low, aim)) for f in (sharp_loss, square_loss, coarse_loss)])
-    assert losses[0] == pytest.approx(losses[1]) == pytest.approx(losses[2])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[1], rel=1e-4)
     # In radians where the range is usual; what is nearly empty doesn't grow beyond.
     assert torch.equal(evened(truth, torch.tensor([2.0])), truth)
     assert torch.equal(evened(truth, torch.tensor([0.0])), 4 * truth)

@@ -18,7 +18,7 @@ from pipeline.training.field_making import make_fields
 
 # Raised where specimens, ranges or imaging change (a test notices): a field of another making must not be
 # taken for one of this.
-_VERSION = 3
+_VERSION = 4
 # Fields made between two writes: a training that is stopped while they are made loses so many, a few minutes' work.
 _BLOCK = 200
 

@@ -14,7 +14,7 @@ class TrainingSettings(Strict):
     """Of one training of dl_srqpi."""
 
     network: NetworkRecord = Field(default_factory=NetworkRecord)
-    fields: PositiveInt = 1500
+    fields: PositiveInt = 1200
     """Specimens to train on: many small ones, for each has a style of its own."""
     images: PositiveInt = 3
     """Frames of each specimen, under different conditions."""
