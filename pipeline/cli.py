@@ -405,6 +405,14 @@ def train(
             "binned frames the input. Repeatable.",
         ),
     ] = None,
+    fields: Annotated[
+        int | None,
+        typer.Option(min=1, help="Simulated specimens; 1200, or 300 to fine-tune, if not given."),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Patches a step; 4 if not given, for a CPU. A GPU is fed by 16."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a method's network for one's own optics. Stopped or killed, the same command goes on."""
@@ -423,6 +431,8 @@ def train(
         scope=conditions,
         upsampling=upsampling,
         begin_from=begin_from,
+        fields=fields,
+        batch=batch,
         recordings=recording or [],
         report=Progress(),
     )

@@ -32,6 +32,7 @@ from pipeline.training.inherit import inherited
 from pipeline.training.loss import coarse_loss, evened, sharp_loss, square_loss, structure_loss
 from pipeline.training.noise import add_noise
 from pipeline.training.optics import training_optics, weights_name
+from pipeline.training.prefetch import Prefetched
 from pipeline.training.ranges import Ranges
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.train_dl_srqpi import train_dl_srqpi
@@ -391,10 +392,10 @@ def test_killed_and_resumed_is_undisturbed(tmp_path, fields):
     interrupted = begin("killed", checkpoint_s=0.0)
     step = interrupted._train_step
 
-    def train_step(rate, progress):
+    def train_step(*given):
         if interrupted.step == 5:
             raise StoppedError
-        return step(rate, progress)
+        return step(*given)
 
     interrupted._train_step = train_step
     with pytest.raises(StoppedError):
@@ -410,6 +411,22 @@ def test_killed_and_resumed_is_undisturbed(tmp_path, fields):
     assert weights_after(ended) == {}
     ended.forget()
     assert not (tmp_path / "killed" / "c").exists()
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_batches_drawn_ahead_are_those_of_their_steps(fields, threads):
+    batches = Batches([fields], [1.0], SMALL)
+
+    def draw(step):
+        if step == 9:
+            raise StoppedError
+        return batches.draw(3, step)
+
+    with Prefetched(draw, 4, threads) as ahead:
+        for step in range(4, 9):
+            assert torch.equal(ahead.take().inputs, batches.draw(3, step).inputs)
+        with pytest.raises(StoppedError):
+            ahead.take()
 
 
 def test_another_trainings_checkpoint_is_refused(tmp_path, fields):
@@ -537,9 +554,19 @@ def test_fine_tuning_begins_with_the_weights(tmp_path, monkeypatch):
     train_dl_srqpi(experiment(), first, steps=1, settings=SMALL)
     still = SMALL.model_copy(update={"learning_rate": 1e-12})
     result = train_dl_srqpi(
-        experiment(), tuned, steps=1, settings=still, begin_from=first, upsampling=2
+        experiment(),
+        tuned,
+        steps=1,
+        settings=still,
+        begin_from=first,
+        upsampling=2,
+        fields=1,
+        batch=3,
     )
     assert result["training"]["begun_from"] == sha256(first)
+    assert (result["training"]["fields"], result["training"]["samples"]) == (1, 3)
+    with pytest.raises(ExperimentError, match="batch is 0"):
+        train_dl_srqpi(experiment(), tmp_path / "x.safetensors", batch=0)
     before, after = (load_network(path)[0] for path in (first, tuned))
     assert (before.record.upsampling, after.record.upsampling) == (4, 2)
     ours, theirs = inherited(before, after), after.state_dict()

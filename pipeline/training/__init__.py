@@ -30,6 +30,8 @@ def train(
     upsampling: int = 4,
     begin_from: Path | None = None,
     recordings: Sequence[Path] = (),
+    fields: int | None = None,
+    batch: int | None = None,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train a method's network for an experiment's optics; see the method's own module.
@@ -48,6 +50,8 @@ def train(
     network, scope, upsampling, begin_from, recordings
         Which network, over which conditions, how much finer than the camera, weights to fine-tune, and
         through-focus recordings to learn from.
+    fields, batch
+        Simulated specimens, and patches a step, in place of the usual numbers.
     report
         Called with each line of the training's log.
 
@@ -79,6 +83,8 @@ def train(
         upsampling=upsampling,
         begin_from=begin_from,
         recordings=recordings,
+        fields=fields,
+        batch=batch,
         report=report,
     )
 

@@ -50,6 +50,8 @@ def train_dl_srqpi(
     upsampling: int = 4,
     begin_from: Path | None = None,
     recordings: Sequence[Path] = (),
+    fields: int | None = None,
+    batch: int | None = None,
     settings: TrainingSettings | None = None,
     device: str = "auto",
     report: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -81,6 +83,8 @@ def train_dl_srqpi(
     recordings
         Through-focus recordings of one's own: TIE's phase at their full resolution is the label, their binned
         frames the input, beside simulated ones. They also choose the weights that are kept.
+    fields, batch
+        Simulated specimens, and patches a step, in place of the settings'.
     report
         Called with each line of the log.
 
@@ -102,6 +106,7 @@ def train_dl_srqpi(
     budget = _budget(minutes, steps)
     optics = training_optics(experiment, resolve_calibration(experiment), scope)
     settings = settings or (FINE_TUNING if begin_from else TrainingSettings())
+    settings = _sized(settings, fields=fields, batch=batch)
     begun, parent = _begin(begin_from, settings, network, _checked(upsampling), seed)
     settings = settings.model_copy(update={"network": begun.record})
     name = network_name(begun.record)
@@ -188,6 +193,14 @@ def _budget(minutes: float | None, steps: int | None) -> Budget:
             "a training needs time", "give more than 0 minutes, or a step or more"
         )
     return Budget(steps, _MINUTES if minutes is None and steps is None else minutes)
+
+
+def _sized(settings: TrainingSettings, **numbers: int | None) -> TrainingSettings:
+    given = {name: number for name, number in numbers.items() if number is not None}
+    for name, number in given.items():
+        if number < 1:
+            raise ExperimentError(f"{name} is {number}", "give 1 or more")
+    return settings.model_copy(update=given)
 
 
 def _checked(upsampling: int) -> int:

@@ -19,7 +19,9 @@ from pipeline.methods.dl_srqpi.networks import Network
 from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf16
 from pipeline.training.batches import Batch, Batches
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.field_making import processors
 from pipeline.training.loss import coarse_loss, evened, sharp_loss, square_loss, structure_loss
+from pipeline.training.prefetch import Prefetched
 from pipeline.training.settings import TrainingSettings
 
 # Share of the training over which the learning rate rises.
@@ -27,6 +29,8 @@ _RISE = 0.01
 # The batch statistics of small patches are noisy: a slower mean than torch's 0.1.
 _NORM_MOMENTUM = 0.03
 _LOG_EVERY = 25
+# Draw batches for a GPU: each takes some milliseconds, as a GPU's step does.
+_DRAWING_THREADS = 8
 # Weights of the losses beside the mean square error, once the outlines are there.
 _STRUCTURE, _SHARP = 0.5, 0.25
 
@@ -150,15 +154,31 @@ class Trainer:
         MethodError
             If the loss stops being a number.
         """
+        with Prefetched(self._draw, self._step, self._drawing_threads()) as batches:
+            self._run(batches, validate, keep, report)
+        final = Event(self._step, self._seconds, 1.0, math.nan, 0.0)
+        self._validate(final, validate, keep, report)
+
+    def forget(self) -> None:
+        """Remove the checkpoint."""
+        self._path.unlink(missing_ok=True)
+
+    def _run(
+        self,
+        batches: Prefetched,
+        validate: Validate,
+        keep: Keep,
+        report: Callable[[Event], None],
+    ) -> None:
         begun = time.monotonic() - self._seconds
         saved = self._seconds
         while True:
             self._seconds = time.monotonic() - begun
             progress = self._budget.progress(self._step, self._seconds)
             if progress >= 1:
-                break
+                return
             rate = self._learning_rate(progress)
-            loss = self._train_step(rate, progress)
+            loss = self._train_step(batches.take(), rate, progress)
             event = Event(self._step, self._seconds, progress, loss, rate)
             if self._step % _LOG_EVERY == 0:
                 report(event)
@@ -168,12 +188,13 @@ class Trainer:
             if self._seconds - saved >= self._checkpoint_s:
                 self._save()
                 saved = self._seconds
-        final = Event(self._step, self._seconds, 1.0, math.nan, 0.0)
-        self._validate(final, validate, keep, report)
 
-    def forget(self) -> None:
-        """Remove the checkpoint."""
-        self._path.unlink(missing_ok=True)
+    def _draw(self, step: int) -> Batch:
+        return self._batches.draw(self._seed, step)
+
+    def _drawing_threads(self) -> int:
+        # A CPU that computes the network has no core to spare; a GPU waits for one that draws.
+        return 0 if self._device.type == "cpu" else min(_DRAWING_THREADS, processors())
 
     def _learning_rate(self, progress: float) -> float:
         peak = self._settings.learning_rate
@@ -182,14 +203,14 @@ class Trainer:
         fall = (progress - _RISE) / (1 - _RISE)
         return peak * max(0.5 * (1 + math.cos(math.pi * fall)), 1e-3)
 
-    def _train_step(self, rate: float, progress: float) -> float:
+    def _train_step(self, batch: Batch, rate: float, progress: float) -> float:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._network.train()
         if progress >= self._settings.freeze_norms_at:
             for module in self._norms():
                 module.eval()
-        loss = self._loss(self._batches.draw(self._seed, self._step), progress)
+        loss = self._loss(batch, progress)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MethodError(
