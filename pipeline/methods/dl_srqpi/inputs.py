@@ -1,13 +1,17 @@
-"""Corrected frames → what a network is given: contrast of usual size, and the linear estimate."""
+"""Corrected frames → what a network is given: contrast of usual size, and two estimates of the phase."""
 
 from __future__ import annotations
 
 import torch
 
 from pipeline.methods.dl_srqpi.conditions import Conditions
-from pipeline.methods.dl_srqpi.linear_estimate import linear_filter
+from pipeline.methods.dl_srqpi.linear_estimate import LinearEstimate
+from pipeline.methods.dl_srqpi.nonnegative_estimate import NonnegativeEstimate
+from pipeline.methods.dl_srqpi.weak_model import weak_model
 
-CHANNELS = 2
+CHANNELS = 3
+ESTIMATE = 1
+"""The channel that networks correct: their output is added to it, enlarged."""
 
 
 class NetworkInputs:
@@ -25,13 +29,15 @@ class NetworkInputs:
         frame_shape: tuple[int, int],
         device: torch.device | str = "cpu",
     ) -> None:
-        self._estimate = linear_filter(conditions, frame_shape, device)
+        model = weak_model(conditions, frame_shape, device)
+        self._usual_contrast = model.contrast
+        self._nonnegative, self._linear = NonnegativeEstimate(model), LinearEstimate(model)
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """``[B, Y, X]``, background 1 → ``[B, CHANNELS, Y, X]``."""
         contrast = frame_contrast(frames)
-        usual = contrast / (2 * self._estimate.contrast)
-        return torch.stack([usual, self._estimate(contrast)], dim=1)
+        usual = contrast / (2 * self._usual_contrast)
+        return torch.stack([usual, self._nonnegative(contrast), self._linear(contrast)], dim=1)
 
 
 def frame_contrast(frames: torch.Tensor) -> torch.Tensor:

@@ -78,7 +78,7 @@ class TrainingRecord(Strict):
 class WeightsRecord(Strict):
     """The metadata of a weights file."""
 
-    format: Literal["livephase dl_srqpi 2"] = "livephase dl_srqpi 2"
+    format: Literal["livephase dl_srqpi 3"] = "livephase dl_srqpi 3"
     name: str = "own"
     """Of those that come with livephase: base or fast."""
     network: NetworkRecord
