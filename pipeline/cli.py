@@ -5,6 +5,7 @@ Only what a verb needs is imported when it is used: `livephase verify` does not 
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -354,19 +355,22 @@ def train(
         typer.Option("--experiment", metavar="EXPERIMENT.yaml", help="The optics to train for."),
     ],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out",
             metavar="FILE.safetensors",
-            help="Where the weights go; the checkpoint lies beside.",
+            help="Where the weights go; the checkpoint lies beside. Named after the optics, in the current "
+            "folder, if not given.",
         ),
-    ],
+    ] = None,
     minutes: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.05, help="How long to train, in minutes of computing, without making the fields."
+            min=0.05,
+            help="How long to train, in minutes of computing, without making the fields; 50 if neither this nor "
+            "--steps is given.",
         ),
-    ] = 50.0,
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="How many steps, instead of minutes: repeatable elsewhere."),
@@ -375,9 +379,13 @@ def train(
         int, typer.Option(min=0, max=9999, help="Of data, initial weights and order.")
     ] = 0,
     network: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="base, fast, sub_pixel, paper (width 64) or srcnn."),
-    ] = "base",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="base, fast, sub_pixel, paper (width 64) or srcnn; base, or that of the weights to begin from, if "
+            "not given.",
+        ),
+    ] = None,
     conditions: Annotated[
         str,
         typer.Option(
@@ -424,7 +432,7 @@ def train(
         method,
         load_experiment(experiment),
         out,
-        minutes=None if steps else minutes,
+        minutes=minutes,
         steps=steps,
         seed=seed,
         network=network,
@@ -629,6 +637,10 @@ def _end(error: LivephaseError) -> NoReturn:
 
 def main() -> None:
     """Entry point of the command `livephase`."""
+    for stream in (sys.stdout, sys.stderr):
+        # Windows redirects in a code page that has neither λ nor ≥.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
     try:
         app()
     except LivephaseError as error:

@@ -29,9 +29,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_all_packaged_networks_beside_the_papers(folder):
+def test_all_packaged_networks_beside_the_papers(folder, tmp_path):
     threads = torch.get_num_threads()
-    result = bench_dl_srqpi(SMALL, folder)
+    result = bench_dl_srqpi(tmp_path, SMALL, folder)
     assert torch.get_num_threads() == threads
     assert json.loads(json.dumps(result)) == result
     assert list(result["networks"]) == ["base", "fast"]
@@ -58,10 +58,10 @@ def test_all_packaged_networks_beside_the_papers(folder):
     assert text.count(" | untrained") + text.count("\n| untrained") == 2
 
 
-def test_a_network_that_is_not_there_is_an_error_with_the_fix(folder):
+def test_a_network_that_is_not_there_is_an_error_with_the_fix(folder, tmp_path):
     (folder / "dl_srqpi_fast.safetensors").unlink()
     with pytest.raises(MethodError, match="none are installed"):
-        bench_dl_srqpi(SMALL, folder)
+        bench_dl_srqpi(tmp_path, SMALL, folder)
 
 
 def test_without_a_gpu_the_bench_says_so(monkeypatch, tmp_path):
@@ -78,6 +78,7 @@ def test_the_rate_of_a_run_is_without_its_start(monkeypatch, tmp_path):
     def run(experiment, out):
         nonlocal now
         now += 5 + 0.01 * experiment.sequence.timepoints
+        out.mkdir()
 
     monkeypatch.setattr(dl_srqpi_gpu, "run_quietly", run)
     monkeypatch.setattr(dl_srqpi_gpu, "time", SimpleNamespace(perf_counter=lambda: now))
@@ -85,6 +86,8 @@ def test_the_rate_of_a_run_is_without_its_start(monkeypatch, tmp_path):
     bench = GpuBench(field_px=32, run_frames=(10, 30))
     assert bench.run_rate(weights, tmp_path / "runs") == {"run_fps": 100.0}
     assert np.load(tmp_path / "runs" / "frames.npy", mmap_mode="r").shape[1:] == (32, 32)
+    # What a run wrote, gigabytes, is gone before the next begins.
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["frames.npy"]
 
 
 def test_a_runs_experiment_fits_the_weights(tmp_path):

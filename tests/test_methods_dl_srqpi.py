@@ -176,6 +176,14 @@ def test_the_calibration_decides_when_it_is_known(made):
         method.load(commanded, Calibration(), "cpu", None)
 
 
+@pytest.mark.parametrize(
+    ("foci", "nearest"), [([0.0, 9.0], 1), ([-2.0, 12.0], 1), ([0.0, 14.0], 0)]
+)
+def test_a_focus_that_was_trained_is_taken_before_a_nearer_one(foci, nearest):
+    asked = experiment(sequence={"foci_um": foci})
+    assert nearest_focus(asked, record()) == nearest
+
+
 def test_without_calibration_the_preflight_is_exact(made):
     asked = experiment(
         sequence={"foci_um": [14.3]},

@@ -37,6 +37,7 @@ from pipeline.training.ranges import Ranges
 from pipeline.training.settings import TrainingSettings
 from pipeline.training.train_dl_srqpi import train_dl_srqpi
 from pipeline.training.trainer import Budget, Trainer
+from pipeline.training.validation import Validation
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +146,13 @@ def test_the_border_sees_what_lies_beyond(optics):
     large = perfect(optics, 64).under(here, blob, 0)[1][0][20:44, 20:44]
     # Each is divided by its own mean.
     assert torch.allclose(small, large / large.mean(), atol=2e-3)
+
+
+def test_pixels_may_be_coarse_for_the_objective(optics):
+    coarse = optics.model_copy(update={"numerical_aperture": 0.75})
+    _, seen = perfect(coarse, 24).under([at(coarse, 2.0, 0.2)], blob, 0)
+    assert torch.isfinite(seen).all()
+    assert seen.std() > 0.001
 
 
 def test_fields_are_finite_and_background_is_one(fields):
@@ -427,6 +435,29 @@ def test_batches_drawn_ahead_are_those_of_their_steps(fields, threads):
             assert torch.equal(ahead.take().inputs, batches.draw(3, step).inputs)
         with pytest.raises(StoppedError):
             ahead.take()
+
+
+def test_a_training_that_is_killed_at_its_first_validation_goes_on(tmp_path, fields):
+    def killed(*_):
+        raise StoppedError
+
+    first = trainer(tmp_path, fields, 8, validations=4)
+    with pytest.raises(StoppedError):
+        first.run(figures, killed, lambda _: None)
+    # Weights that were kept lie beside a checkpoint: the same call knows them for its own.
+    assert (tmp_path / "c").exists()
+    assert weights_after(trainer(tmp_path, fields, 8, validations=4))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_trains_validates_and_resumes(tmp_path, fields):
+    validation = Validation(fields, SMALL)
+    after = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        on_gpu = trainer(tmp_path / folder, fields, 6, validations=2, device="cuda")
+        after.append(weights_after(on_gpu, validation))
+    assert all(torch.equal(v.cpu(), after[1][k].cpu()) for k, v in after[0].items())
 
 
 def test_another_trainings_checkpoint_is_refused(tmp_path, fields):

@@ -34,7 +34,7 @@ def run_bench(name: str, folder: Path) -> dict[str, Any]:
     if name == "dl_srqpi":
         from pipeline.bench.dl_srqpi import bench_dl_srqpi  # noqa: PLC0415
 
-        return bench_dl_srqpi()
+        return bench_dl_srqpi(folder)
     if name == "ring":
         from pipeline.bench.ring import bench_ring  # noqa: PLC0415
 

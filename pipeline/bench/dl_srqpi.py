@@ -21,6 +21,7 @@ import torch
 
 from pipeline.bench.dl_srqpi_gpu import GpuBench
 from pipeline.calibration import Calibration
+from pipeline.errors import LivephaseError
 from pipeline.evaluation.contenders import reconstruct, taken
 from pipeline.evaluation.plan import Plan, rows_for
 from pipeline.evaluation.scores import mean_scores, score
@@ -73,13 +74,15 @@ class DlSrqpiBench:
     forms: tuple[NetworkRecord, ...] = FORMS
     gpu: GpuBench = field(default_factory=GpuBench)
 
-    def measure(self, folder: Path = PACKAGED) -> dict[str, Any]:
+    def measure(self, folder: Path = PACKAGED, disk: Path | None = None) -> dict[str, Any]:
         """Time and score the packaged networks.
 
         Parameters
         ----------
         folder
             Of the weights.
+        disk
+            A folder on the disk that a GPU's runs are written to; the system's for temporary files where None.
 
         Returns
         -------
@@ -102,8 +105,11 @@ class DlSrqpiBench:
             quality = self._quality(experiment, files)
         finally:
             torch.set_num_threads(before)
-        with tempfile.TemporaryDirectory(prefix="livephase-bench-") as temporary:
-            gpu = self.gpu.measure(experiment, files["base"], self.baseline, Path(temporary))
+        with tempfile.TemporaryDirectory(prefix="livephase-bench-", dir=disk) as temporary:
+            try:
+                gpu = self.gpu.measure(experiment, files["base"], self.baseline, Path(temporary))
+            except LivephaseError as error:  # what was measured of the CPU is kept
+                gpu = {"skipped": str(error)}
         reference = seconds[_title(self.baseline, plain=True)]
         networks = {
             name: {
@@ -291,6 +297,8 @@ def _processor() -> str:
     return next(named, platform.processor())
 
 
-def bench_dl_srqpi(size: DlSrqpiBench | None = None, folder: Path = PACKAGED) -> dict[str, Any]:
+def bench_dl_srqpi(
+    disk: Path, size: DlSrqpiBench | None = None, folder: Path = PACKAGED
+) -> dict[str, Any]:
     """See `DlSrqpiBench.measure`; up to twelve minutes on two cores."""
-    return (size or DlSrqpiBench()).measure(folder)
+    return (size or DlSrqpiBench()).measure(folder, disk)

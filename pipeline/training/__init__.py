@@ -25,7 +25,7 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     seed: int = 0,
-    network: str = "base",
+    network: str | None = None,
     scope: str = "own",
     upsampling: int = 4,
     begin_from: Path | None = None,

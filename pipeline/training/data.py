@@ -22,6 +22,7 @@ from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.methods.dl_srqpi.record import OpticsRecord
 from pipeline.optics.forward import (
     diffraction_spread_um,
+    intensity_samples,
     spectrum_camera_intensity,
     thin_specimen,
 )
@@ -29,9 +30,9 @@ from pipeline.optics.illumination import condenser_source
 from pipeline.optics.sensor import bin_pixels
 from pipeline.training.ranges import Ranges
 
-# Samples of the intensity per camera pixel under many plane waves: a hundredth of the contrast is lost, less
-# than noise, for half of the time.
-_SAMPLES = 6
+# Of the samples that an intensity needs, taken along each axis under many plane waves: a hundredth of the contrast
+# is lost, less than noise, for half of the time.
+_SAMPLES = 0.75
 # Two rings of plane waves leave half a per cent of the contrast up to this blur, z·S in µm at NA 0.4.
 _LITTLE_BLUR_UM = 0.7
 
@@ -157,6 +158,7 @@ class Imaging:
         spectrum = torch.fft.fft2(thin_specimen(phase, absorption))
         inner = slice(margin, margin + self.field_px)
         frames = []
+        fewer = math.ceil(_SAMPLES * intensity_samples(pixel_um, lens))
         for c in conditions:
             blurred = c.z_um * c.coherence * lens.numerical_aperture > _LITTLE_BLUR_UM
             frame = spectrum_camera_intensity(
@@ -172,7 +174,7 @@ class Imaging:
                 c.z_um,
                 frame_shape=(side, side),
                 aberration=aberration,
-                samples=_SAMPLES if c.coherence else None,
+                samples=fewer if c.coherence else None,
             )[inner, inner]
             frames.append(frame / frame.mean())
         fine = slice(margin * self.upsampling, (margin + self.field_px) * self.upsampling)

@@ -57,7 +57,7 @@ Kept back from the training: {kept_back}, piston aligned. The score, the mean of
 
 {_labels(labels or {})}Where a frame does not tell, it gives what the specimens that it was trained on make
 likely, most of all in detail finer than two camera pixels. Figures on specimens of other making:
-`livephase evaluate dl_srqpi --weights {weights.name}`.
+`livephase evaluate dl_srqpi --experiment EXPERIMENT.yaml --weights {weights.name}`.
 """
     card = weights.with_suffix(".md")
     card.write_text(text, encoding="utf-8")

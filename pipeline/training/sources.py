@@ -113,8 +113,8 @@ def make_sources(
         seeds = range(begin, begin + count)
         return cached_fields(folder, training_field, seeds, imaging, processors(), progress)
 
-    own = simulated(first, settings.fields)
     if not recordings:
+        own = simulated(first, settings.fields)
         kept_back = simulated(_VALIDATION_SEEDS, settings.validation_fields)
         return Sources(
             [own],
@@ -132,6 +132,8 @@ def make_sources(
             "remarks": list(recorded.remarks),
         }
     )
+    # A mistake in the recordings shows before these take their minutes.
+    own = simulated(first, settings.fields)
     share = settings.recorded_share
     names = ", ".join(path.name for path in recordings)
     return Sources(

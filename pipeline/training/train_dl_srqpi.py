@@ -45,7 +45,7 @@ def train_dl_srqpi(
     minutes: float | None = None,
     steps: int | None = None,
     seed: int = 0,
-    network: str = _NETWORK,
+    network: str | None = None,
     scope: Scope = "own",
     upsampling: int = 4,
     begin_from: Path | None = None,
@@ -73,7 +73,7 @@ def train_dl_srqpi(
         How long to train, without the making of fields: 50 minutes where neither is given. In steps, the
         same seed gives the same weights.
     network
-        A name of `presets.NETWORKS`; of no matter where `settings` or `begin_from` bring their own.
+        A name of `presets.NETWORKS`, base where None; where `settings` or `begin_from` bring their own, that.
     scope
         See `training_optics`.
     upsampling
@@ -107,10 +107,10 @@ def train_dl_srqpi(
     optics = training_optics(experiment, resolve_calibration(experiment), scope)
     settings = settings or (FINE_TUNING if begin_from else TrainingSettings())
     settings = _sized(settings, fields=fields, batch=batch)
-    begun, parent = _begin(begin_from, settings, network, _checked(upsampling), seed)
+    begun, parent = _begin(begin_from, settings, network or _NETWORK, _checked(upsampling), seed)
     settings = settings.model_copy(update={"network": begun.record})
     name = network_name(begun.record)
-    if begin_from and network not in (_NETWORK, name):
+    if begin_from and network not in (None, name):
         raise ExperimentError(
             f"the weights {begin_from} are of the network '{name}', not of '{network}'",
             f"begin from weights of '{network}', or leave the network's name out",

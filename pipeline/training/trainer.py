@@ -109,6 +109,9 @@ class Trainer:
         self._seed, self._budget, self._path = seed, budget, checkpoint
         self._device = torch.device(device)
         self._checkpoint_s, self._validations = checkpoint_s, validations
+        if self._device.type == "cuda":
+            # Or sums of gradients come in any order, and the same steps give other weights.
+            torch.backends.cudnn.deterministic = True
         # A GPU without bf16 imitates it, slowly.
         self._bf16 = (
             computes_bf16()
@@ -154,6 +157,9 @@ class Trainer:
         MethodError
             If the loss stops being a number.
         """
+        if not self._path.exists():
+            # Weights without a checkpoint beside them are another training's, not to be written over.
+            self._save()
         with Prefetched(self._draw, self._step, self._drawing_threads()) as batches:
             self._run(batches, validate, keep, report)
         final = Event(self._step, self._seconds, 1.0, math.nan, 0.0)

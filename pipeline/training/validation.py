@@ -35,7 +35,7 @@ class Case:
     def reconstruct(self, network: Network) -> Image:
         """``[u·Y, u·X]`` through the live path, piston aligned to the truth."""
         live = DlSrqpiReconstructor(
-            network, self.conditions, str(next(network.parameters()).device)
+            network, self.conditions, str(next(network.parameters()).device), graphs=False
         )
         phase = live(self.frame, torch.ones_like(self.frame, dtype=torch.bool)).images
         return align_piston(phase[0, 0].cpu().numpy(), self.truth)

@@ -58,10 +58,17 @@ def true_conditions(
 def nearest_focus(experiment: Experiment, record: WeightsRecord) -> int:
     """Index into `sequence.foci_um` of the focus nearest to the weights' own z.
 
+    Of those in their range, if there are any.
     The first channel's frames come first in a slot, so it is the index along the slot's K axis, too.
     """
     foci = experiment.sequence.foci_um
-    return min(range(len(foci)), key=lambda i: abs(foci[i] - record.optics.z_um))
+    trained = record.optics
+
+    def distance(i: int) -> tuple[bool, float]:
+        outside = not trained.z_min_um <= foci[i] <= trained.z_max_um
+        return outside, abs(foci[i] - trained.z_um)
+
+    return min(range(len(foci)), key=distance)
 
 
 def why_unfit(record: WeightsRecord, conditions: Conditions, coarse: bool = False) -> str:

@@ -39,6 +39,8 @@ class DlSrqpiReconstructor:
         Under which the frames were taken.
     memory_mb
         Of inference, the images themselves aside; a field that needs more is cut into tiles.
+    graphs
+        On a GPU, record the work for a shape once and replay it: pays from the second frame on.
     """
 
     def __init__(
@@ -48,11 +50,15 @@ class DlSrqpiReconstructor:
         device: str = "cpu",
         precision: Precision = "auto",
         memory_mb: float = DlSrqpiSettings().memory_mb,
+        *,
+        graphs: bool = True,
     ) -> None:
         self._device = torch.device(device)
+        self._graphs = graphs and self._device.type == "cuda"
         self.conditions = conditions
         self._ready: dict[tuple[int, int], Compute] = {}
-        network = copy.deepcopy(network).eval()
+        # Of a training it lies on a GPU; the conditions are folded where they are.
+        network = copy.deepcopy(network).cpu().eval()
         numbers = torch.from_numpy(conditions.numbers())
         network.specialise(numbers)
         self._numbers = numbers[None].to(self._device)
@@ -103,9 +109,7 @@ class DlSrqpiReconstructor:
             if len(self._ready) == _MOST_SHAPES:
                 del self._ready[next(iter(self._ready))]
             compute = self._prepared(shape)
-            self._ready[shape] = (
-                replayed(compute, frame) if self._device.type == "cuda" else compute
-            )
+            self._ready[shape] = replayed(compute, frame) if self._graphs else compute
         return self._ready[shape]
 
     def _prepared(self, shape: tuple[int, int]) -> Compute:
@@ -132,5 +136,8 @@ def _body_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     if precision == "bf16":
         return torch.bfloat16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        with torch.cuda.device(device):
+            # A GPU without bf16 imitates it, slowly.
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
     return torch.bfloat16 if computes_bf16() else torch.float32

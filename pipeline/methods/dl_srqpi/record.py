@@ -80,7 +80,7 @@ class WeightsRecord(Strict):
 
     format: Literal["livephase dl_srqpi 3"] = "livephase dl_srqpi 3"
     name: str = "own"
-    """Of those that come with livephase: base or fast."""
+    """The network's, in `livephase train --network`; ``own`` for other sizes."""
     network: NetworkRecord
     optics: OpticsRecord
     training: TrainingRecord
