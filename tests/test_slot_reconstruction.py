@@ -257,7 +257,7 @@ def test_calibration_state_is_said(use):
 
 
 def test_device():
-    assert choose_device("cpu") == "cpu"
+    assert choose_device("cpu", 3) == "cpu"
     if torch.cuda.is_available():
         assert choose_device("auto") == "cuda"
         return

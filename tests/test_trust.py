@@ -30,7 +30,7 @@ from pipeline.methods.dpc import Dpc
 from pipeline.methods.tie import Tie
 from pipeline.optics.forward import predict_frames
 from pipeline.optics.residual import agreement
-from pipeline.optics.weak_absorption import absorption_contrast
+from pipeline.optics.weak_absorption import absorption_contrast, absorption_transfer
 from pipeline.stages.alarm import Signs, alarm, contrast_skewness, piled_up
 from pipeline.stages.scale import scale_uncertainty
 
@@ -76,11 +76,18 @@ def cells(height: float = 1.0) -> torch.Tensor:
     return height * phase
 
 
+def absorption_seen(phase: torch.Tensor, coherence: float = 0.0) -> torch.Tensor:
+    y, x = phase.shape
+    optics = experiment().optics
+    transfer = absorption_transfer((y // 4, x // 4), 2.6, optics, 4.0, coherence)
+    return absorption_contrast(phase, transfer, 4)
+
+
 def agree(frame: torch.Tensor, phase: torch.Tensor, seed: int = 1, absorbed: bool = False):
     e = experiment()
     noise = SIGMA * torch.randn(frame.shape, generator=torch.Generator().manual_seed(seed))
     seen = (frame + noise)[None, None]
-    thick = absorption_contrast(phase, 2.6, e.optics, 4.0, 0.0, 4)[None, None] if absorbed else None
+    thick = absorption_seen(phase)[None, None] if absorbed else None
     predicted = predict_frames(phase, None, e)[None]
     return agreement(
         seen, torch.ones_like(seen, dtype=torch.bool), predicted, e, CAMERA, absorption=thick
@@ -133,7 +140,7 @@ def test_absorption_contrast_is_that_of_the_forward_model(coherence):
     exact = (
         predict_frames(phase, 1 - torch.exp(-0.01 * phase), e) - predict_frames(phase, None, e)
     )[0]
-    linear = 0.01 * absorption_contrast(phase, 2.6, e.optics, 4.0, coherence, 4)
+    linear = 0.01 * absorption_seen(phase, coherence)
     assert (exact - linear).std() < 0.05 * exact.std()
 
 

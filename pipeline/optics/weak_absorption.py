@@ -14,23 +14,23 @@ from pipeline.optics.propagation import frequency_grid
 from pipeline.optics.sensor import bin_pixels
 
 
-def absorption_contrast(
-    phase: torch.Tensor,
+def absorption_transfer(
+    frame_shape: tuple[int, int],
     pixel_um: float,
     optics: Optics,
     z_um: float,
     coherence: float,
-    samples: int,
+    device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """Contrast per unit of a when a specimen exp(iφ) becomes exp(iφ - aφ), to first order in aφ.
+    """Contrast per unit of a when a specimen exp(iφ) becomes exp(iφ - aφ), to first order in aφ, by frequency.
 
     One material absorbs in proportion to its thickness, as it delays. The weak-object transfer of the
     amplitude, -2·cos(πλzf²/n), blurred by the condenser's disc, on the camera's grid: aliasing is left out.
 
     Parameters
     ----------
-    phase
-        ``[s·Y, s·X]`` radians, `samples` = s per camera pixel along each axis.
+    frame_shape
+        ``(Y, X)`` camera pixels.
     pixel_um
         Camera pixel at the sample.
     coherence
@@ -38,19 +38,24 @@ def absorption_contrast(
 
     Returns
     -------
-    ``[Y, X]`` float32.
+    ``[Y, X//2 + 1]`` float32 per radian, for `absorption_contrast`.
     """
-    coarse = bin_pixels(phase, samples)
-    y, x = coarse.shape[-2:]
-    fy, fx = frequency_grid((y, x), pixel_um, coarse.device)
-    frequency = torch.hypot(fy, fx)[:, : x // 2 + 1]
+    fy, fx = frequency_grid(frame_shape, pixel_um, device)
+    frequency = torch.hypot(fy, fx)[:, : frame_shape[1] // 2 + 1]
     wavelength_um = optics.wavelength_um / optics.refractive_index
     transfer = -2 * torch.cos(math.pi * wavelength_um * z_um * frequency**2)
     # Each plane wave's image is moved by z times its slope: a disc of this radius.
     radius_um = abs(z_um) * coherence * optics.numerical_aperture / optics.refractive_index
     argument = (2 * math.pi * radius_um * frequency).cpu().numpy()
-    blur = torch.from_numpy(_disc(argument)).to(transfer)
-    filtered: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(coarse) * transfer * blur, s=(y, x))
+    return transfer * torch.from_numpy(_disc(argument)).to(transfer)
+
+
+def absorption_contrast(phase: torch.Tensor, transfer: torch.Tensor, samples: int) -> torch.Tensor:
+    """``[Y, X]`` of ``[s·Y, s·X]`` radians, s = `samples` per camera pixel; see `absorption_transfer`."""
+    coarse = bin_pixels(phase, samples)
+    filtered: torch.Tensor = torch.fft.irfft2(
+        torch.fft.rfft2(coarse) * transfer, s=coarse.shape[-2:]
+    )
     return filtered
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from pipeline.calibration import Calibration
 from pipeline.errors import SlotError
 from pipeline.frames import Measurement, Plan, SlotKey
@@ -92,9 +90,7 @@ def reconstruct_unit(run: Path, unit: Unit, threads: int | None = None) -> int:
     """
     reader = RunReader(run)
     experiment = reader.experiment
-    device = choose_device(experiment.reconstruction.device)
-    if device == "cuda":
-        device = f"cuda:{unit.number % torch.cuda.device_count()}"
+    device = choose_device(experiment.reconstruction.device, unit.number)
     core = _reconstructor(run, experiment.fingerprint(), device, threads)
     todo = slots_to_do(reader, core.measurement, unit)
     # A worker process has no log as yet.

@@ -25,7 +25,7 @@ from pipeline.stages.backlog import Backlog
 from pipeline.stages.context import StageContext, StageReporter, stage_life
 from pipeline.stages.newest import NewestSlot
 from pipeline.stages.orphan import watch_parent
-from pipeline.stages.reconstruction import SlotReconstructor, not_reconstructed
+from pipeline.stages.reconstruction import SlotReconstructor, choose_device, not_reconstructed
 from pipeline.store.checksum import slot_crc
 from pipeline.store.phase_writer import PendingPhase, PhaseWriter
 from pipeline.store.reader import RunReader
@@ -211,7 +211,10 @@ def reconstruct(context: StageContext, reporter: StageReporter) -> None:
         experiment = context.experiment
         worker = context.index - RECONSTRUCT
         threads = worker_threads(os.cpu_count() or 1, experiment.reconstruction.workers)
-        reconstructor = SlotReconstructor(experiment, context.calibration(), threads=threads)
+        device = choose_device(experiment.reconstruction.device, worker)
+        reconstructor = SlotReconstructor(
+            experiment, context.calibration(), device=device, threads=threads
+        )
         reconstructor.warm_up()
         ring = stack.enter_context(Ring.attach(context.ring))
         control = stack.enter_context(Control.attach(context.control))

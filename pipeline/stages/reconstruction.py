@@ -54,8 +54,13 @@ def open_method(experiment: Experiment) -> tuple[Method, Measurement]:
     return method, method.measurement(experiment)
 
 
-def choose_device(asked: str) -> str:
+def choose_device(asked: str, number: int | None = None) -> str:
     """``"cuda"`` or ``"cpu"`` for `auto`; anything else as it is.
+
+    Parameters
+    ----------
+    number
+        Of several processes that reconstruct: they take the GPUs in turn.
 
     Raises
     ------
@@ -63,12 +68,14 @@ def choose_device(asked: str) -> str:
         If CUDA is asked for and there is none.
     """
     if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise MethodError(
             f"reconstruction.device is {asked}, but torch finds no CUDA device here",
             "set reconstruction.device to auto or cpu, or install a CUDA build of torch",
         )
+    if asked == "cuda" and number is not None:
+        return f"cuda:{number % torch.cuda.device_count()}"
     return asked
 
 

@@ -26,7 +26,7 @@ from pipeline.optics.illumination import (
 )
 from pipeline.optics.residual import Agreement, agreement
 from pipeline.optics.sensor import Corrected
-from pipeline.optics.weak_absorption import absorption_contrast
+from pipeline.optics.weak_absorption import absorption_contrast, absorption_transfer
 
 # Complex samples that predicting one slot may cost, waves times image samples: a sixth of a second
 # of one CPU core, or a few hundredths on a GPU.
@@ -127,6 +127,17 @@ class ResidualCheck:
         outputs = measurement.outputs
         self._phase = outputs.index("phase")
         self._absorption = outputs.index("absorption") if "absorption" in outputs else None
+        # Once for all slots: the windows are of one size.
+        self._absorbing = (
+            [
+                absorption_transfer(
+                    size, self._pixel_um, self._optics, frame.z_um, self._coherence, device
+                )
+                for frame in self._frames
+            ]
+            if self._absorption is None and self._coherence is not None
+            else []
+        )
 
     def window(self, raw: NDArray[np.unsignedinteger]) -> _Window:
         """Where a slot of raw frames ``[K, Y, X]`` is checked: a function of its pixels alone."""
@@ -179,17 +190,10 @@ class ResidualCheck:
 
     def _absorbed(self, phase: torch.Tensor) -> torch.Tensor | None:
         """``[1, K, Y, X]`` of `absorption_contrast`, where the method doesn't yield the absorption itself."""
-        if self._absorption is not None or self._coherence is None:
+        if not self._absorbing:
             return None
         s = self._measurement.upsampling
-        return torch.stack(
-            [
-                absorption_contrast(
-                    phase, self._pixel_um, self._optics, frame.z_um, self._coherence, s
-                )
-                for frame in self._frames
-            ]
-        )[None]
+        return torch.stack([absorption_contrast(phase, t, s) for t in self._absorbing])[None]
 
     def _few_waves(self, coherence: float, z_um: float) -> Source:
         """A condenser of as few plane waves as a comparison needs: a third of the rings, a fifth of the time."""
