@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ def evaluate_trust(
     """
     record = read_record(weights)
     optics, upsampling = record.optics, record.network.upsampling
+    # Weights of a narrow range of light refuse any other.
+    coherence = min(max(plan.coherence, optics.coherence_min), optics.coherence_max)
+    plan = replace(plan, coherence=coherence)
     setting = TrustSetting(
         experiment, weights, optics.z_um, retold_z_um(optics), upsampling, plan, seed
     )

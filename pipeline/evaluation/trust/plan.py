@@ -37,7 +37,8 @@ class TrustPlan:
     z_sigmas
         Relative standard uncertainties of z for the scale's coverage, each drawn so many times a field.
     coherence
-        S of the light; one plane wave is the quickest to image.
+        S of the light, or the nearest to it that the weights were trained for; one plane wave is the quickest to
+        image.
     """
 
     fields: int = 12
