@@ -361,6 +361,15 @@ def test_a_folder_that_can_not_be_made_is_refused_first(tmp_path):
         evaluate("dl_srqpi", experiment(), weights=tmp_path / "absent", out=tmp_path / "file" / "x")
 
 
+def test_weights_of_other_optics_are_refused_before_any_work(tmp_path):
+    path = write(tmp_path / "other.safetensors", wavelength_um=0.63)
+    lines = []
+    with pytest.raises(MethodError, match=r"other\.safetensors don't fit.*wavelength") as refused:
+        evaluate_dl_srqpi(experiment(), path, plan=TINY, processes=1, report=lines.append)
+    assert "train" in refused.value.fix
+    assert not lines
+
+
 def test_methods_without_a_network_are_refused():
     with pytest.raises(ExperimentError, match="no network") as refused:
         evaluate("tie", experiment())

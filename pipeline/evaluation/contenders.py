@@ -17,6 +17,7 @@ from pipeline.evaluation.tie_dct import TieDct
 from pipeline.experiment import Condenser, Experiment
 from pipeline.methods.contract import Reconstructor
 from pipeline.methods.dl_srqpi import DlSrqpi
+from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.methods.dl_srqpi.fit import PACKAGED, packaged, true_conditions, why_unfit
 from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.tie import Tie
@@ -155,6 +156,11 @@ def taken(experiment: Experiment, row: Row, foci_um: tuple[float, ...], side: in
     )
 
 
+def row_conditions(experiment: Experiment, row: Row) -> Conditions:
+    """What a network is told of a row's frames."""
+    return true_conditions(taken(experiment, row, (row.z_um,), 64), None, 0)
+
+
 def reconstruct(method: Reconstructor, *frames: Image) -> Image:
     """One measurement ``[Y, X]`` each through a loaded method."""
     stack = torch.stack([torch.from_numpy(np.ascontiguousarray(f, np.float32)) for f in frames])
@@ -172,8 +178,7 @@ def packaged_srcnn(experiment: Experiment, row: Row, folder: Path = PACKAGED) ->
     """
     reasons = []
     for path in packaged("srcnn", folder):
-        here = true_conditions(taken(experiment, row, (row.z_um,), 64), None, 0)
-        reason = why_unfit(read_record(path), here)
+        reason = why_unfit(read_record(path), row_conditions(experiment, row))
         if not reason:
             return path
         reasons.append(f"{path.name}: {reason}")

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.errors import ExperimentError, MethodError
 from pipeline.evaluation import microlens
 from pipeline.evaluation.ahead import ahead_of_baselines
-from pipeline.evaluation.contenders import packaged_srcnn
+from pipeline.evaluation.contenders import packaged_srcnn, row_conditions
 from pipeline.evaluation.outside import outside_field
 from pipeline.evaluation.plan import FULL, Plan, Row, rows_for
 from pipeline.evaluation.profiles import Sheet
@@ -32,7 +32,7 @@ from pipeline.evaluation.trust.evaluate import evaluate_trust
 from pipeline.evaluation.tuning import best, trials
 from pipeline.evaluation.workers import Executor, Job, executor
 from pipeline.experiment import Experiment
-from pipeline.methods.dl_srqpi.fit import default_weights, weights_named
+from pipeline.methods.dl_srqpi.fit import default_weights, remedy, weights_named, why_unfit
 from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.method import check_light
 
@@ -102,6 +102,12 @@ def evaluate_dl_srqpi(
     )
     record = read_record(path)
     rows = rows_for(plan, record.optics)
+    # Before the minutes of the baselines' tuning; all other rows are within what was trained.
+    here = row_conditions(experiment, rows.headline)
+    if reason := why_unfit(record, here):
+        raise MethodError(
+            f"the weights {path.name} don't fit this experiment: {reason}", remedy(record, here)
+        )
     absent = ""
     if srcnn is None:
         try:
