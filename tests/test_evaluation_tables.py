@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -380,7 +381,15 @@ def test_jobs_run_in_processes_of_their_own():
     ready = []
     with executor(2) as run:
         found = run([(os.getpid, ())], lambda: ready.append(1))
-    assert found != [os.getpid()]
+        assert found != [os.getpid()]
+        assert len(ready) == 1
+        # Ctrl+C ends it without a traceback; and it does not outlive this process.
+        watching = "[t.name for t in __import__('threading').enumerate()]"
+        handler, threads = run([(signal.getsignal, (signal.SIGINT,)), (eval, (watching,))], bool)
+        assert handler == signal.SIG_DFL
+        assert "parent watch" in threads
+        with pytest.raises(MethodError, match=r"process .* died"):
+            run([(os._exit, (1,))], lambda: ready.append(1))
     assert len(ready) == 1
     with executor(1) as run:
         assert run([(os.getpid, ()), (divmod, (7, 2))], lambda: ready.append(1)) == [
