@@ -70,8 +70,9 @@ def _here(jobs: Sequence[Job], done: Callable[[], None]) -> list[Any]:
 def _begin_worker() -> None:
     import torch  # noqa: PLC0415 - this process may do without
 
-    # Ctrl+C ends it at once and without a word: a field in hand may take another minute. Should the parent die
-    # otherwise, nobody waits for this process's work.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Ctrl+C ends it at once and without a word, as a field in hand may take another minute; unless a shell has
+    # told all of livephase to ignore it. Should the parent die otherwise, nobody waits for this process's work.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     watch_parent()
     torch.set_num_threads(1)
