@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from dl_srqpi_weights import experiment, record, write
 
 from pipeline.errors import ExperimentError, MethodError
-from pipeline.evaluation import evaluate, microlens, plan, tie_dct
+from pipeline.evaluation import evaluate, microlens, plan, plots, tie_dct
 from pipeline.evaluation.ahead import ahead_of_baselines
 from pipeline.evaluation.contenders import BASELINES, Contenders, Tuning, packaged_srcnn
 from pipeline.evaluation.dl_srqpi import evaluate_dl_srqpi
@@ -22,6 +23,7 @@ from pipeline.evaluation.noise import PAPER_SIGMA
 from pipeline.evaluation.plan import NOISE_FREE, NOISES, PAPER, Plan, Row, rows_for
 from pipeline.evaluation.scores import FIGURES, mean_scores, score
 from pipeline.evaluation.setting import Setting
+from pipeline.evaluation.summaries import microlenses_table
 from pipeline.evaluation.tie_dct import TieDct
 from pipeline.evaluation.trust.plan import TrustPlan
 from pipeline.evaluation.tuning import best
@@ -290,6 +292,25 @@ def test_the_largest_period_is_where_noise_reaches_the_tolerance():
     assert microlens.largest_period_um(instrument, row, 4, 4.0) > 2 * largest
 
 
+def test_where_noise_drowns_every_lens_no_largest_period_is_stated(tables):
+    # Close to focus hardly any contrast is left.
+    near = replace(setting(), rows=replace(setting().rows, headline=Row(0.3, 0.2)))
+    assert microlens.largest_period_um(near.experiment, near.rows.headline, 4) is None
+    lens = {"diameter_um": 10.0, "period_um": 12.5, "peak_rad": 0.5, "relative_error": 0.4}
+    lens |= {"spread": 0.1, "noise_of_one_lens": 0.2}
+    found = microlenses_table(near, [[lens], [lens], lens])
+    assert found["largest_period_um"] is None
+    assert found["microlens_height_error"] is None
+    assert found["microlens"]["by_peak"]["0.5"] == {"largest_period_um": None, "height_error": None}
+    drowned = {**tables.data, **found}
+    assert "0.5 rad none, noise is too large at any" in tables_text(drowned)
+    labels = [
+        [line.get_label() for panel in plots._microlenses(data).axes for line in panel.get_lines()]
+        for data in (tables.data, drowned)
+    ]
+    assert ["largest period, 1 rad" in shown for shown in labels] == [True, False]
+
+
 # The whole
 
 
@@ -386,7 +407,7 @@ def test_jobs_run_in_processes_of_their_own():
         # Ctrl+C ends it without a traceback; and it does not outlive this process.
         watching = "[t.name for t in __import__('threading').enumerate()]"
         handler, threads = run([(signal.getsignal, (signal.SIGINT,)), (eval, (watching,))], bool)
-        assert handler == signal.SIG_DFL
+        assert handler in (signal.SIG_DFL, signal.SIG_IGN)
         assert "parent watch" in threads
         with pytest.raises(MethodError, match=r"process .* died"):
             run([(os._exit, (1,))], lambda: ready.append(1))

@@ -176,13 +176,12 @@ def _microlenses(data: Mapping[str, Any]) -> Iterable[str]:
             for d, row in by_size.items()
         ],
     )
-    worst = data["microlens_height_error"]
     yield (
-        f"Largest period that one frame measures: {data['largest_period_um']:g} µm, "
-        f"{found['largest_period_is']}. Up to there the largest error of all peaks is {_percent(worst)}. A "
-        "higher lens is seen better: for its own peak the same limit, and the largest error up to it, are "
-        + ", ".join(
-            f"{p} rad {v['largest_period_um']:g} µm, {_percent(v['height_error'])}"
+        f"Largest period that one frame measures ({found['largest_period_is']}): "
+        f"{_limit(data['largest_period_um'], data['microlens_height_error'])}. A higher lens is seen better; for its "
+        "own peak: "
+        + "; ".join(
+            f"{p} rad {_limit(v['largest_period_um'], v['height_error'])}"
             for p, v in found["by_peak"].items()
         )
         + "."
@@ -217,5 +216,9 @@ def _figure(row: Mapping[str, Any], figure: str) -> str:
     return number(row[figure], _DIGITS.get(figure, 3))
 
 
-def _percent(share: float | None) -> str:
-    return "no array that small" if share is None else f"{100 * share:.1f} %"
+def _limit(period_um: float | None, worst: float | None) -> str:
+    """A largest period, and the largest error of the arrays up to it."""
+    if period_um is None:
+        return "none, noise is too large at any"
+    error = "no array is that small" if worst is None else f"errors up to {100 * worst:.1f} %"
+    return f"{period_um:g} µm, {error}"

@@ -189,9 +189,11 @@ def height_noise(
 
 def largest_period_um(
     experiment: Experiment, row: Row, binning: int, peak_rad: float = 1.0
-) -> float:
-    """Where `height_noise` of one lens reaches the tolerance."""
+) -> float | None:
+    """Where `height_noise` of one lens reaches the tolerance; None where a period of four pixels is beyond it."""
     low, high = 4 * experiment.pixel_um, _LONGEST_UM
+    if height_noise(experiment, row, low, binning, peak_rad) > TOLERANCE:
+        return None
     while high - low > 0.1:
         middle = (low + high) / 2
         if height_noise(experiment, row, middle, binning, peak_rad) > TOLERANCE:

@@ -159,13 +159,12 @@ def _microlenses(data: Mapping[str, Any]) -> Figure:
     arrays.axhspan(
         -within, within, color="#6a994e", alpha=0.15, linewidth=0, label=f"± {within:g} %"
     )
-    arrays.axvline(
-        data["largest_period_um"],
-        color="#d1495b",
-        linewidth=0.9,
-        linestyle="--",
-        label="largest period, 1 rad",
-    )
+    largest = data["largest_period_um"]
+    if largest is not None:
+        limit: Mapping[str, Any] = {"color": "#d1495b", "linewidth": 0.9, "linestyle": "--"}
+        arrays.axvline(largest, label="largest period, 1 rad", **limit)
+        diameter = largest / found["pitch_diameters"]
+        alone.axvline(diameter, label="diameter at the largest period", **limit)
     arrays.set(xlabel="period of the array, µm", ylabel="error of the mean height, %")
     arrays.legend(frameon=False)
     rows = found["isolated"]
@@ -183,13 +182,6 @@ def _microlenses(data: Mapping[str, Any]) -> Figure:
     noise = np.array([_percent(r["noise_of_one_lens"]) for r in rows])
     alone.fill_between(
         x, -noise, noise, color="0.5", alpha=0.2, linewidth=0, label="noise of one lens"
-    )
-    alone.axvline(
-        data["largest_period_um"] / found["pitch_diameters"],
-        color="#d1495b",
-        linewidth=0.9,
-        linestyle="--",
-        label="diameter at the largest period",
     )
     alone.set(xlabel="diameter, µm", ylabel="error of the height, %")
     alone.legend(frameon=False)

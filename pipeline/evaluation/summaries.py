@@ -84,20 +84,22 @@ def microlenses_table(setting: Setting, results: Sequence[Any]) -> dict[str, Any
     largest = limits[1.0]
     measured = [r for r in arrays if r["relative_error"] is not None]
 
-    def worst(rows: Iterable[Mapping[str, Any]], period_um: float) -> float | None:
+    def worst(rows: Iterable[Mapping[str, Any]], period_um: float | None) -> float | None:
+        if period_um is None:
+            return None
         within = [abs(r["relative_error"]) for r in rows if r["period_um"] <= period_um]
         return max(within, default=None)
 
     by_peak = {
         f"{peak:g}": {
-            "largest_period_um": round(period_um, 1),
+            "largest_period_um": _rounded(period_um),
             "height_error": worst([r for r in measured if r["peak_rad"] == peak], period_um),
         }
         for peak, period_um in limits.items()
     }
     return {
         "microlens_height_error": worst(measured, largest),
-        "largest_period_um": round(largest, 1),
+        "largest_period_um": _rounded(largest),
         "microlens": {
             "delta_n": microlens.DELTA_N,
             "pitch_diameters": microlens.PITCH_DIAMETERS,
@@ -110,6 +112,10 @@ def microlenses_table(setting: Setting, results: Sequence[Any]) -> dict[str, Any
             "isolated": list(results[len(plan.lens_um) :]),
         },
     }
+
+
+def _rounded(period_um: float | None) -> float | None:
+    return None if period_um is None else round(period_um, 1)
 
 
 def outside_table(fields: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
