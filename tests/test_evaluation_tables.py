@@ -25,7 +25,7 @@ from pipeline.evaluation.scores import FIGURES, mean_scores, score
 from pipeline.evaluation.setting import Setting
 from pipeline.evaluation.summaries import microlenses_table
 from pipeline.evaluation.tie_dct import TieDct
-from pipeline.evaluation.trust.plan import TrustPlan
+from pipeline.evaluation.trust.plan import CAMERAS, TrustPlan
 from pipeline.evaluation.tuning import best
 from pipeline.evaluation.workers import executor
 from pipeline.methods.dl_srqpi.record import NetworkRecord
@@ -229,12 +229,21 @@ def test_rows_stay_within_what_was_trained():
 
 @pytest.mark.parametrize("name", NOISES)
 def test_noise_is_what_its_name_says(name):
-    noisy = NOISES[name](np.ones((128, 128), np.float32), np.random.default_rng(0), 4)
+    noisy = NOISES[name](np.ones((128, 128), np.float32), np.random.default_rng(0))
     electrons = float(name.split("_", maxsplit=1)[0]) if name.endswith("electrons") else None
     expected = {PAPER: PAPER_SIGMA / 4, "0.01_after_binning": 0.01, NOISE_FREE: 0.0}.get(name)
     if electrons:
         expected = math.sqrt(electrons + 1.8**2) / electrons
     assert noisy.std() == pytest.approx(expected, rel=0.03)
+
+
+def test_the_papers_noise_is_the_same_for_every_upsampling_and_in_trust():
+    clean, row = np.ones((64, 64), np.float32), Row(4.0, 0.2, PAPER)
+    twice, usual = (replace(setting(), upsampling=s).noisy(clean, row, 4.0, 0) for s in (2, 4))
+    np.testing.assert_array_equal(twice, usual)
+    camera = CAMERAS[PAPER]
+    trust = math.hypot(camera.read_noise_e, math.sqrt(camera.background_e)) / camera.background_e
+    assert twice.std() == pytest.approx(trust, rel=0.05)
 
 
 # Microlenses
@@ -264,7 +273,7 @@ def test_a_lens_that_stands_alone_has_its_own_square_only():
 def test_the_noise_of_a_height_is_what_an_inverse_filter_has():
     """Monte Carlo of the same estimator: white noise through 1/H on one square, then the slope."""
     instrument, row, period = experiment(), Row(4.0, 0.0), 26.0
-    told = microlens.height_noise(instrument, row, period, 4)
+    told = microlens.height_noise(instrument, row, period)
     n = 10  # camera pixels of 2.6 µm
     rng = np.random.default_rng(0)
     fine = ((np.arange(256) + 0.5) / 256 - 0.5) * period
@@ -287,15 +296,15 @@ def test_the_noise_of_a_height_is_what_an_inverse_filter_has():
 
 def test_the_largest_period_is_where_noise_reaches_the_tolerance():
     instrument, row = experiment(), Row(4.0, 0.2)
-    largest = microlens.largest_period_um(instrument, row, 4)
-    assert microlens.height_noise(instrument, row, largest, 4) == pytest.approx(0.03, rel=0.05)
-    assert microlens.largest_period_um(instrument, row, 4, 4.0) > 2 * largest
+    largest = microlens.largest_period_um(instrument, row)
+    assert microlens.height_noise(instrument, row, largest) == pytest.approx(0.03, rel=0.05)
+    assert microlens.largest_period_um(instrument, row, 4.0) > 2 * largest
 
 
 def test_where_noise_drowns_every_lens_no_largest_period_is_stated(tables):
     # Close to focus hardly any contrast is left.
     near = replace(setting(), rows=replace(setting().rows, headline=Row(0.3, 0.2)))
-    assert microlens.largest_period_um(near.experiment, near.rows.headline, 4) is None
+    assert microlens.largest_period_um(near.experiment, near.rows.headline) is None
     lens = {"diameter_um": 10.0, "period_um": 12.5, "peak_rad": 0.5, "relative_error": 0.4}
     lens |= {"spread": 0.1, "noise_of_one_lens": 0.2}
     found = microlenses_table(near, [[lens], [lens], lens])

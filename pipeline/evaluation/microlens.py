@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.contenders import NETWORK, Contenders
 from pipeline.evaluation.forward import Conditions, Floats, image, margin_px
-from pipeline.evaluation.noise import PAPER_SIGMA
+from pipeline.evaluation.noise import PAPER_BINNING, PAPER_SIGMA
 from pipeline.evaluation.plan import PAPER, Row
 from pipeline.evaluation.setting import Setting
 from pipeline.experiment import Experiment
@@ -152,9 +152,9 @@ def heights(
 
 
 def height_noise(
-    experiment: Experiment, row: Row, period_um: float, binning: int, peak_rad: float = 1.0
+    experiment: Experiment, row: Row, period_um: float, peak_rad: float = 1.0
 ) -> float:
-    """σ_height of one lens of an array of this period, relative to its height; see the module."""
+    """σ_height of one lens of an array of this period, in the paper's noise, relative to its height; see the module."""
     pixel = experiment.pixel_um
     n = 256
     across = ((np.arange(n) + 0.5) / n - 0.5) * period_um
@@ -182,21 +182,19 @@ def height_noise(
     # Where hardly anything passes, an estimate takes nothing from the frame.
     kept = np.abs(transfer) > _PASSES * np.abs(transfer).max()
     kept |= radius[seen] <= 1.5 / period_um
-    sigma = PAPER_SIGMA / binning / (period_um / pixel)
+    sigma = PAPER_SIGMA / PAPER_BINNING / (period_um / pixel)
     total = (power[kept] / transfer[kept] ** 2).sum()
     return float(sigma * np.sqrt(total) / power[kept].sum())
 
 
-def largest_period_um(
-    experiment: Experiment, row: Row, binning: int, peak_rad: float = 1.0
-) -> float | None:
+def largest_period_um(experiment: Experiment, row: Row, peak_rad: float = 1.0) -> float | None:
     """Where `height_noise` of one lens reaches the tolerance; None where a period of four pixels is beyond it."""
     low, high = 4 * experiment.pixel_um, _LONGEST_UM
-    if height_noise(experiment, row, low, binning, peak_rad) > TOLERANCE:
+    if height_noise(experiment, row, low, peak_rad) > TOLERANCE:
         return None
     while high - low > 0.1:
         middle = (low + high) / 2
-        if height_noise(experiment, row, middle, binning, peak_rad) > TOLERANCE:
+        if height_noise(experiment, row, middle, peak_rad) > TOLERANCE:
             high = middle
         else:
             low = middle
@@ -242,7 +240,5 @@ def _measured(setting: Setting, diameter_um: float, peak_rad: float, pitch_um: f
         "lenses": relative.size,
         "relative_error": float(relative.mean() - 1) if relative.size else None,
         "spread": float(relative.std()) if relative.size else None,
-        "noise_of_one_lens": height_noise(
-            experiment, row, PITCH_DIAMETERS * diameter_um, setting.upsampling, peak_rad
-        ),
+        "noise_of_one_lens": height_noise(experiment, row, PITCH_DIAMETERS * diameter_um, peak_rad),
     }

@@ -15,19 +15,19 @@ from pipeline.methods.dl_srqpi.record import OpticsRecord
 PAPER = "0.01_before_binning"
 NOISE_FREE = "none"
 
-AddNoise = Callable[[Floats, np.random.Generator, int], Floats]
+AddNoise = Callable[[Floats, np.random.Generator], Floats]
 
 
 def _electrons(background_e: float) -> AddNoise:
-    return lambda frame, rng, _: camera_noise(frame, rng, background_e)
+    return lambda frame, rng: camera_noise(frame, rng, background_e)
 
 
-# (frame, random numbers, fine pixels per camera pixel) → frame. The paper's first, the bound last.
+# (frame, random numbers) → frame. The paper's first, the bound last.
 NOISES: Mapping[str, AddNoise] = {
     PAPER: paper_noise,
-    "0.01_after_binning": lambda frame, rng, _: pixel_noise(frame, rng, 0.01),
+    "0.01_after_binning": lambda frame, rng: pixel_noise(frame, rng, 0.01),
     **{f"{e}_electrons": _electrons(e) for e in (2000, 5000, 10_000, 30_000)},
-    NOISE_FREE: lambda frame, _rng, _: frame,
+    NOISE_FREE: lambda frame, _rng: frame,
 }
 
 

@@ -67,7 +67,7 @@ class Setting:
         return field if field.truth.any() else None
 
     def noisy(self, clean: Floats, row: Row, focus_um: float, number: int) -> Floats:
-        """A row's noise on a frame; the same one for the same field, row and focus."""
+        """A row's noise on a frame; the same one for the same field, row and focus, whatever the upsampling."""
         names = list(NOISES)
         rng = np.random.default_rng(
             [
@@ -78,7 +78,7 @@ class Setting:
                 names.index(row.noise),
             ]
         )
-        return np.asarray(NOISES[row.noise](clean, rng, self.upsampling), np.float32)
+        return np.asarray(NOISES[row.noise](clean, rng), np.float32)
 
 
 def imaged(

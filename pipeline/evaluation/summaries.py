@@ -76,9 +76,7 @@ def microlenses_table(setting: Setting, results: Sequence[Any]) -> dict[str, Any
     plan = setting.plan
     arrays = [row for rows in results[: len(plan.lens_um)] for row in rows]
     limits = {
-        peak: microlens.largest_period_um(
-            setting.experiment, setting.rows.headline, setting.upsampling, peak
-        )
+        peak: microlens.largest_period_um(setting.experiment, setting.rows.headline, peak)
         for peak in sorted({1.0, *plan.lens_rad})
     }
     largest = limits[1.0]
