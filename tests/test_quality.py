@@ -23,6 +23,7 @@ from pipeline.quality import (
     ssim_foreground,
     ssim_map,
 )
+from pipeline.quality.slope import slope_by_size
 
 SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 
@@ -157,7 +158,11 @@ def test_slope_of_each_cell_and_by_size():
     result = phase_slope(scale * truth, truth)
     order = np.argsort(result.areas_px)
     np.testing.assert_allclose(result.slopes[order], [1.0, 0.5, 1.0], atol=0.01)
-    assert result.by_size["middle"] == pytest.approx(0.5, abs=0.01)
+    sizes = slope_by_size(result.slopes, result.areas_px)
+    assert sizes == pytest.approx({"small": 1.0, "middle": 0.5, "large": 1.0}, abs=0.01)
+    one = slope_by_size(result.slopes[:1], result.areas_px[:1])
+    assert one == {"small": result.slopes[0]}
+    assert slope_by_size(result.slopes[:0], result.areas_px[:0]) == {}
     assert result.spread == pytest.approx(np.std([1, 1, 0.5]), abs=0.01)
 
 

@@ -20,6 +20,7 @@ from pipeline.evaluation.rows import FieldScores, HeadlineField
 from pipeline.evaluation.scores import FIGURES, Scores, mean_scores
 from pipeline.evaluation.setting import Setting
 from pipeline.methods.dl_srqpi.header import sha256
+from pipeline.quality.slope import slope_by_size
 
 
 def headline_table(fields: Sequence[HeadlineField]) -> dict[str, Any]:
@@ -27,14 +28,12 @@ def headline_table(fields: Sequence[HeadlineField]) -> dict[str, Any]:
     means = _means([f.scores for f in fields])
     slopes = np.concatenate([f.slopes for f in fields])
     areas = np.concatenate([f.areas_px for f in fields])
-    thirds = np.array_split(np.argsort(areas, kind="stable"), 3)
-    sizes = zip(("small", "middle", "large"), thirds, strict=True)
     families = dict.fromkeys(f.family for f in fields)
     return {
         **beside_baselines(means, NETWORK),
         "phase_slope": float(slopes.mean()) if slopes.size else None,
         "phase_slope_spread": float(slopes.std()) if slopes.size else None,
-        "phase_slope_by_size": {n: float(slopes[part].mean()) for n, part in sizes if part.size},
+        "phase_slope_by_size": slope_by_size(slopes, areas),
         "cells": int(slopes.size),
         "by_family": {
             name: beside_baselines(_means([f.scores for f in fields if f.family == name]), NETWORK)

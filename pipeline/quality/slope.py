@@ -27,15 +27,12 @@ class PhaseSlope:
         Over cells; NaN (and 0 for one cell's spread) where there are too few.
     slopes, areas_px
         Of each cell, ``[N]``.
-    by_size
-        Mean slope of the smallest, middle and largest third of the cells.
     """
 
     mean: float
     spread: float
     slopes: NDArray[np.float64]
     areas_px: NDArray[np.int64]
-    by_size: dict[str, float]
 
 
 def phase_slope(
@@ -85,6 +82,22 @@ def phase_slope(
     return _summary(np.array(slopes), np.array(areas, dtype=np.int64))
 
 
+def slope_by_size(slopes: NDArray[np.float64], areas_px: NDArray[np.int64]) -> dict[str, float]:
+    """Mean slope of the smallest, middle and largest third of the cells; fewer where there are less than three.
+
+    Parameters
+    ----------
+    slopes, areas_px
+        Of each cell, ``[N]``; of one image or of several.
+    """
+    thirds = np.array_split(np.argsort(areas_px, kind="stable"), 3)
+    return {
+        name: float(slopes[part].mean())
+        for name, part in zip(("small", "middle", "large"), thirds, strict=True)
+        if part.size
+    }
+
+
 def _orthogonal_slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Slope of the line through zero with the least sum of squared distances to the points."""
     xx, yy, xy = (x * x).sum(), (y * y).sum(), (x * y).sum()
@@ -95,11 +108,5 @@ def _orthogonal_slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 def _summary(slopes: NDArray[np.float64], areas: NDArray[np.int64]) -> PhaseSlope:
     if not slopes.size:
-        return PhaseSlope(float("nan"), float("nan"), slopes, areas, {})
-    thirds = np.array_split(np.argsort(areas, kind="stable"), 3)
-    by_size = {
-        name: float(slopes[part].mean())
-        for name, part in zip(("small", "middle", "large"), thirds, strict=True)
-        if part.size
-    }
-    return PhaseSlope(float(slopes.mean()), float(slopes.std()), slopes, areas, by_size)
+        return PhaseSlope(float("nan"), float("nan"), slopes, areas)
+    return PhaseSlope(float(slopes.mean()), float(slopes.std()), slopes, areas)
