@@ -466,6 +466,13 @@ def evaluate(
             "base if not given.",
         ),
     ] = None,
+    srcnn: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights of SRCNN, the learned baseline; its row stays empty if livephase has none and none is given.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -492,6 +499,7 @@ def evaluate(
         method,
         loaded,
         weights=weights,
+        srcnn=srcnn,
         out=out,
         quick=quick,
         report=lambda line: print(line, file=sys.stderr),

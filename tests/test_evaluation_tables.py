@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from dl_srqpi_weights import experiment, record, write
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.errors import ExperimentError, MethodError
 from pipeline.evaluation import evaluate, microlens, plan, plots, tie_dct
 from pipeline.evaluation.ahead import ahead_of_baselines
@@ -149,17 +151,57 @@ def test_each_row_gets_the_settings_with_the_best_mean():
 
 
 def test_srcnn_is_found_by_its_optics(tmp_path):
-    with pytest.raises(MethodError, match="none is installed"):
-        packaged_srcnn(experiment(), Row(4.0, 0.0), tmp_path)
+    rows = [Row(4.0, 0.0)]
+    with pytest.raises(MethodError, match="none is installed") as refused:
+        packaged_srcnn(experiment(), rows, 4, tmp_path)
+    assert "--network srcnn" in refused.value.fix
+    assert "--srcnn" in refused.value.fix
     form = NetworkRecord(form="srcnn", width=4)
     write(tmp_path / "dl_srqpi_srcnn_other.safetensors", form, "srcnn", wavelength_um=0.63)
     with pytest.raises(MethodError, match=r"wavelength 0\.55"):
-        packaged_srcnn(experiment(), Row(4.0, 0.0), tmp_path)
+        packaged_srcnn(experiment(), rows, 4, tmp_path)
     ours = write(tmp_path / "dl_srqpi_srcnn_ours.safetensors", form, "srcnn")
-    assert packaged_srcnn(experiment(), Row(4.0, 0.0), tmp_path) == ours
+    assert packaged_srcnn(experiment(), rows, 4, tmp_path) == ours
     frame = np.ones((16, 16), np.float32)
     contenders = Contenders(experiment(), ours, ours, 4, {})
     assert contenders.network("srcnn", Row(4.0, 0.2), frame).shape == (64, 64)
+
+
+def test_an_own_srcnn_is_given_on_the_command_line(tmp_path, monkeypatch):
+    told = {}
+
+    def tables_of(_experiment, _weights, **options):
+        told.update(options)
+        raise MethodError("enough", "of this")
+
+    monkeypatch.setattr("pipeline.evaluation.dl_srqpi.evaluate_dl_srqpi", tables_of)
+    CliRunner().invoke(app, ["evaluate", "dl_srqpi", "--srcnn", "own.safetensors"])
+    assert told["srcnn"] == Path("own.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("network", "optics", "reason"),
+    [
+        (NetworkRecord(form="srcnn", width=4), {"z_max_um": 8.0}, "defocus 13"),
+        (NetworkRecord(form="srcnn", width=4, upsampling=2), {}, "2 times finer"),
+        (NetworkRecord(width=4, levels=2), {}, "form residual"),
+        (None, {}, "no such file"),
+    ],
+)
+def test_a_srcnn_that_is_none_or_fits_some_rows_only_is_refused_first(
+    tmp_path, network, optics, reason
+):
+    own = write(tmp_path / "own.safetensors")
+    other = tmp_path / "other.safetensors"
+    if network:
+        write(other, network, **optics)
+    lines = []
+    with pytest.raises(MethodError, match=reason) as refused:
+        evaluate_dl_srqpi(
+            experiment(), own, srcnn=other, plan=TINY, processes=1, report=lines.append
+        )
+    assert "--network srcnn" in refused.value.fix
+    assert not lines
 
 
 # Figures

@@ -21,6 +21,7 @@ def evaluate(
     experiment: Experiment,
     *,
     weights: Path | None = None,
+    srcnn: Path | None = None,
     out: Path | None = None,
     quick: bool = False,
     report: Callable[[str], None] = lambda _: None,
@@ -31,6 +32,9 @@ def evaluate(
     ----------
     weights
         The experiment's, or those that come with livephase, where None.
+    srcnn
+        Weights of SRCNN, the learned baseline; those that come with livephase where None. Its row stays empty if
+        none do.
     out
         Folder for ``tables.json``, ``tables.md`` and plots; nothing is written where None.
     quick
@@ -59,7 +63,9 @@ def evaluate(
 
     if out is not None:
         make_folder(out)
-    tables = evaluate_dl_srqpi(experiment, weights, plan=QUICK if quick else FULL, report=report)
+    tables = evaluate_dl_srqpi(
+        experiment, weights, srcnn=srcnn, plan=QUICK if quick else FULL, report=report
+    )
     if out is not None:
         write_tables(tables, out)
     return tables.data

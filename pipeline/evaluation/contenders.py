@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,10 @@ Image = NDArray[np.float32]
 NETWORK = "network"
 BASELINES = ("nyquist_oracle", "tie_fft", "tie_dct", "srcnn", "bicubic")
 TUNED = ("tie_fft", "tie_dct", "bicubic")
+SRCNN_FIX = (
+    "train one under the network's conditions with `livephase train dl_srqpi --experiment EXPERIMENT.yaml "
+    "--network srcnn`, and give it as --srcnn"
+)
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,9 @@ def reconstruct(method: Reconstructor, *frames: Image) -> Image:
     return np.asarray(result.images[0, 0].float().numpy())
 
 
-def packaged_srcnn(experiment: Experiment, row: Row, folder: Path = PACKAGED) -> Path:
+def packaged_srcnn(
+    experiment: Experiment, rows: Sequence[Row], upsampling: int, folder: Path = PACKAGED
+) -> Path:
     """SRCNN's weights for these optics.
 
     Raises
@@ -178,11 +184,30 @@ def packaged_srcnn(experiment: Experiment, row: Row, folder: Path = PACKAGED) ->
     """
     reasons = []
     for path in packaged("srcnn", folder):
-        reason = why_unfit(read_record(path), row_conditions(experiment, row))
+        reason = why_no_srcnn(path, experiment, rows, upsampling)
         if not reason:
             return path
         reasons.append(f"{path.name}: {reason}")
     raise MethodError(
         f"no SRCNN comes with livephase for these optics ({'; '.join(reasons) or 'none is installed'})",
-        "its row stays empty; train one with the form srcnn on the same data",
+        f"its row stays empty; {SRCNN_FIX}",
     )
+
+
+def why_no_srcnn(path: Path, experiment: Experiment, rows: Sequence[Row], upsampling: int) -> str:
+    """The first reason why weights can't be the learned baseline in these rows, or nothing.
+
+    Raises
+    ------
+    MethodError
+        If they can't be read.
+    """
+    if not path.is_file():
+        return "there is no such file"
+    record = read_record(path)
+    if record.network.form != "srcnn":
+        return f"its network is of the form {record.network.form}, not srcnn"
+    if record.network.upsampling != upsampling:
+        return f"its phase is {record.network.upsampling} times finer, the network's {upsampling} times"
+    reasons = (why_unfit(record, row_conditions(experiment, row)) for row in rows)
+    return next(filter(None, reasons), "")

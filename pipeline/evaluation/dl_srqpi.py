@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.errors import ExperimentError, MethodError
 from pipeline.evaluation import microlens
 from pipeline.evaluation.ahead import ahead_of_baselines
-from pipeline.evaluation.contenders import packaged_srcnn, row_conditions
+from pipeline.evaluation.contenders import SRCNN_FIX, packaged_srcnn, row_conditions, why_no_srcnn
 from pipeline.evaluation.outside import outside_field
 from pipeline.evaluation.plan import FULL, Plan, Row, rows_for
 from pipeline.evaluation.profiles import Sheet
@@ -90,7 +90,7 @@ def evaluate_dl_srqpi(
     Raises
     ------
     ExperimentError, MethodError
-        If the weights don't fit the experiment, or can't be read.
+        If the weights or SRCNN's don't fit the experiment, or can't be read.
     """
     started = time.monotonic()
     check_light(experiment)
@@ -108,13 +108,16 @@ def evaluate_dl_srqpi(
         raise MethodError(
             f"the weights {path.name} don't fit this experiment: {reason}", remedy(record, here)
         )
+    upsampling, all_rows = record.network.upsampling, (rows.headline, *rows.sweeps)
     absent = ""
     if srcnn is None:
         try:
-            srcnn = packaged_srcnn(experiment, rows.headline)
+            srcnn = packaged_srcnn(experiment, all_rows, upsampling)
         except MethodError as error:
-            absent = error.cause
-    setting = Setting(experiment, path, srcnn, record.network.upsampling, plan, rows, seed)
+            absent = f"{error.cause}; {SRCNN_FIX}"
+    elif reason := why_no_srcnn(srcnn, experiment, all_rows, upsampling):
+        raise MethodError(f"{srcnn.name} can't be SRCNN beside {path.name}: {reason}", SRCNN_FIX)
+    setting = Setting(experiment, path, srcnn, upsampling, plan, rows, seed)
     report(f"the {plan.name} tables: up to {plan.budget_s / 60:g} minutes on two idle cores")
     with executor(processes or min(4, os.cpu_count() or 1)) as run:
         work = _Work(run, report, started)
