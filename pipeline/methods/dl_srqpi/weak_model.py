@@ -66,13 +66,11 @@ class WeakModel:
     def transform(self, images: torch.Tensor) -> torch.Tensor:
         """Of ``[B, Y', X']``; scaled for `image`."""
         # Forward only: torch 2.13's scaled inverse is wrong for one large complex image on CPUs with AVX-512.
-        spectrum: torch.Tensor = torch.fft.rfft2(images, norm="forward")
-        return spectrum
+        return torch.fft.rfft2(images, norm="forward")
 
     def image(self, spectrum: torch.Tensor) -> torch.Tensor:
         """``[B, Y', X']`` of a spectrum."""
-        image: torch.Tensor = torch.fft.irfft2(spectrum, s=self.mirrored_shape, norm="forward")
-        return image
+        return torch.fft.irfft2(spectrum, s=self.mirrored_shape, norm="forward")
 
     def cropped(self, images: torch.Tensor, frame_shape: torch.Size) -> torch.Tensor:
         """The frame's own part of ``[B, Y', X']``."""
@@ -108,11 +106,11 @@ def weak_model(
     transfer, power = at(0, 0)
     folded = (at(*order) for order in product(_ORDERS, _ORDERS) if any(order))
     aliased = sum((t * t * strength for t, strength in folded), np.zeros_like(transfer))
-
-    def tensor(values: Floats) -> torch.Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(device)
-
-    return WeakModel(tensor(transfer), tensor(power), tensor(aliased), (rows, columns), margin)
+    on_device = (
+        torch.from_numpy(values.astype(np.float32)).to(device)
+        for values in (transfer, power, aliased)
+    )
+    return WeakModel(*on_device, (rows, columns), margin)
 
 
 def _mirror(frames: torch.Tensor, axis: int, before: int, size: int) -> torch.Tensor:
