@@ -1,17 +1,13 @@
-"""Corrected frames → what a network is given: contrast of usual size, and two estimates of the phase."""
+"""Corrected frames → what a network is given: contrast of usual size, and the linear estimate."""
 
 from __future__ import annotations
 
 import torch
 
 from pipeline.methods.dl_srqpi.conditions import Conditions
-from pipeline.methods.dl_srqpi.linear_estimate import LinearEstimate
-from pipeline.methods.dl_srqpi.nonnegative_estimate import NonnegativeEstimate
-from pipeline.methods.dl_srqpi.weak_model import weak_model
+from pipeline.methods.dl_srqpi.linear_estimate import linear_filter
 
-CHANNELS = 3
-ESTIMATE = 1
-"""The channel that networks correct: their output is added to it, enlarged."""
+CHANNELS = 2
 
 
 class NetworkInputs:
@@ -29,15 +25,13 @@ class NetworkInputs:
         frame_shape: tuple[int, int],
         device: torch.device | str = "cpu",
     ) -> None:
-        model = weak_model(conditions, frame_shape, device)
-        self._usual_contrast = model.contrast
-        self._nonnegative, self._linear = NonnegativeEstimate(model), LinearEstimate(model)
+        self._estimate = linear_filter(conditions, frame_shape, device)
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """``[B, Y, X]``, background 1 → ``[B, CHANNELS, Y, X]``."""
         contrast = frame_contrast(frames)
-        usual = contrast / (2 * self._usual_contrast)
-        return torch.stack([usual, self._nonnegative(contrast), self._linear(contrast)], dim=1)
+        usual = contrast / (2 * self._estimate.contrast)
+        return torch.stack([usual, self._estimate(contrast)], dim=1)
 
 
 def frame_contrast(frames: torch.Tensor) -> torch.Tensor:

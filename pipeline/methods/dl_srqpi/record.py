@@ -78,7 +78,7 @@ class TrainingRecord(Strict):
 class WeightsRecord(Strict):
     """The metadata of a weights file."""
 
-    format: Literal["livephase dl_srqpi 3"] = "livephase dl_srqpi 3"
+    format: Literal["livephase dl_srqpi 2"] = "livephase dl_srqpi 2"
     name: str = "own"
     """The network's, in `livephase train --network`; ``own`` for other sizes."""
     network: NetworkRecord

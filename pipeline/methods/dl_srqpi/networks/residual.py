@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.methods.dl_srqpi.inputs import CHANNELS, ESTIMATE
+from pipeline.methods.dl_srqpi.inputs import CHANNELS
 from pipeline.methods.dl_srqpi.networks.fused import convolve, fine_image
 from pipeline.methods.dl_srqpi.networks.layers import (
     Embedding,
@@ -22,7 +22,7 @@ _EMBEDDED = 32
 
 
 class ResidualUNet(Network):
-    """Corrects the non-negative estimate and puts in what lies beyond the camera's pixels.
+    """Corrects the linear estimate and puts in what lies beyond the camera's pixels.
 
     Against the paper's U-Net: it works on the camera's grid (a sixteenth of the pixels) and a pixel
     shuffle makes the fine one; residual blocks without batch norms, whose statistics hide the
@@ -38,7 +38,7 @@ class ResidualUNet(Network):
         self.body = _Body(record)
         self.head = nn.Conv2d(record.width, (record.stride * record.upsampling) ** 2, 3, padding=1)
         with torch.no_grad():
-            self.head.weight *= 0.1  # the untrained network is nearly the estimate
+            self.head.weight *= 0.1  # the untrained network is nearly the linear estimate
         self.reach = record.stride * (2 + self.body.reach)
 
     def forward(self, inputs: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
@@ -52,7 +52,7 @@ class ResidualUNet(Network):
             self.body(entering, conditions),
             u,
             stride=stride,
-            plus=padded[:, ESTIMATE : ESTIMATE + 1].float(),
+            plus=padded[:, 1:2].float(),
         )
         return phase[..., : u * y, : u * x]
 
