@@ -7,6 +7,11 @@ the noise make a Wiener filter, one FFT of the frame. Its result is a second inp
 added to the output; the network corrects it where the specimen is not weak, where pixels alias and where
 the frame tells nothing. In a trial of 1200 steps over z = 1 … 13 µm and S = 0 … 0.42, foreign specimens:
 SSIM 0.627 with it, 0.608 without.
+
+Tried in its place: the phase that explains the frame and is nowhere below the background (ten rounds of two
+FFTs). On fields of the training's kinds its low frequencies err a third as much (0.044 of the range against
+0.146), but small strong scatterers overshoot, and a network that began with it was no better on foreign
+specimens: 6,000 steps of the fast one, SSIM 0.553 against 0.581.
 """
 
 from __future__ import annotations
