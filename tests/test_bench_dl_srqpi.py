@@ -64,6 +64,14 @@ def test_a_network_that_is_not_there_is_an_error_with_the_fix(folder, tmp_path):
         bench_dl_srqpi(tmp_path, SMALL, folder)
 
 
+def test_a_disk_that_is_not_there_is_found_before_anything_is_measured(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(DlSrqpiBench, "_times", lambda *_: pytest.fail("measured"))
+    with pytest.raises(FileNotFoundError):
+        bench_dl_srqpi(tmp_path / "mistyped", SMALL, folder)
+
+
 def test_without_a_gpu_the_bench_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert GpuBench().measure(None, None, PAPER, tmp_path) == {

@@ -98,14 +98,15 @@ class DlSrqpiBench:
         experiment = demo_experiment("dl_srqpi")
         files = {name: _packaged(experiment, name, folder) for name in get_args(Packaged)}
         before, load = torch.get_num_threads(), _load_average()
-        torch.set_num_threads(min(self.threads, os.cpu_count() or 1))
-        try:
-            threads = torch.get_num_threads()
-            seconds, ranges, precision = self._times(experiment, files)
-            quality = self._quality(experiment, files)
-        finally:
-            torch.set_num_threads(before)
+        # Made first: a folder that can't be written to is found before the minutes of measuring.
         with tempfile.TemporaryDirectory(prefix="livephase-bench-", dir=disk) as temporary:
+            torch.set_num_threads(min(self.threads, os.cpu_count() or 1))
+            try:
+                threads = torch.get_num_threads()
+                seconds, ranges, precision = self._times(experiment, files)
+                quality = self._quality(experiment, files)
+            finally:
+                torch.set_num_threads(before)
             try:
                 gpu = self.gpu.measure(experiment, files["base"], self.baseline, Path(temporary))
             except LivephaseError as error:  # what was measured of the CPU is kept

@@ -39,6 +39,15 @@ class Grid:
             np.float32
         )
 
+    def pixels_at(
+        self, x_um: NDArray[np.float64], y_um: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(row, column) of the pixels that places lie in; beyond the edge, the nearest."""
+        half_y, half_x = self.half_um
+        row = ((y_um + half_y) / self.pixel_um).astype(np.int64).clip(0, self.shape[0] - 1)
+        column = ((x_um + half_x) / self.pixel_um).astype(np.int64).clip(0, self.shape[1] - 1)
+        return row, column
+
     def grown(self, pixels: int) -> Grid:
         """The same field with a rim all around."""
         return Grid((self.shape[0] + 2 * pixels, self.shape[1] + 2 * pixels), self.pixel_um)

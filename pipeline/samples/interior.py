@@ -71,9 +71,7 @@ def granules(rng: np.random.Generator, grid: Grid, room: Floats, peak: float) ->
     for sigma, share in ((FINE_UM, 0.6), (MIDDLE_UM, 0.3), (COARSE_UM, 0.1)):
         n = min(int(share * per_um2 * 4 * half_x * half_y), 40000)
         x, y = rng.uniform(-half_x, half_x, n), rng.uniform(-half_y, half_y, n)
-        column = ((x + half_x) / grid.pixel_um).astype(np.int64).clip(0, grid.shape[1] - 1)
-        row = ((y + half_y) / grid.pixel_um).astype(np.int64).clip(0, grid.shape[0] - 1)
-        here = room[row, column]
+        here = room[grid.pixels_at(x, y)]
         # Squared: crowded where it is thick, around the nucleus, few in the lamella.
         kept = rng.random(n) < here * here
         height = peak * np.exp(0.6 * rng.standard_normal(n)) * here

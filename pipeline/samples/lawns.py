@@ -47,10 +47,10 @@ def _places(
     per_um2 = float(np.exp(rng.uniform(np.log(0.002), np.log(0.25))))
     n = min(int(per_um2 * 4 * half_x * half_y), most)
     x, y = rng.uniform(-half_x, half_x, n), rng.uniform(-half_y, half_y, n)
-    column = ((x + half_x) / grid.pixel_um).astype(np.int64).clip(0, grid.shape[1] - 1)
-    row = ((y + half_y) / grid.pixel_um).astype(np.int64).clip(0, grid.shape[0] - 1)
     wide = float(np.exp(rng.uniform(np.log(10), np.log(120))))
-    level = spectral_noise(rng, grid, exponent=2.2, longest_um=wide, shortest_um=4.0)[row, column]
+    level = spectral_noise(rng, grid, exponent=2.2, longest_um=wide, shortest_um=4.0)[
+        grid.pixels_at(x, y)
+    ]
     blurred = float(rng.choice([0.05, 0.6])) * rng.standard_normal(n)
     kept = level + blurred > float(rng.choice([-9.0, rng.uniform(-0.8, 1.5)]))
     # Where bodies lie in line, the line turns slowly.

@@ -11,7 +11,8 @@ SSIM 0.627 with it, 0.608 without.
 Tried in its place: the phase that explains the frame and is nowhere below the background (ten rounds of two
 FFTs). On fields of the training's kinds its low frequencies err a third as much (0.044 of the range against
 0.146), but small strong scatterers overshoot, and a network that began with it was no better on foreign
-specimens: 6,000 steps of the fast one, SSIM 0.553 against 0.581.
+specimens (eight fields of 256², z = 4 µm, S = 0.2): the fast one, SSIM 0.553 at the end of 6,000 steps, against
+0.581 after the first 6,000 of 16,000.
 """
 
 from __future__ import annotations
