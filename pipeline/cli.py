@@ -415,7 +415,7 @@ def train(
     ] = None,
     fields: Annotated[
         int | None,
-        typer.Option(min=1, help="Simulated specimens; 1200, or 300 to fine-tune, if not given."),
+        typer.Option(min=1, help="Simulated specimens; 400, or 150 to fine-tune, if not given."),
     ] = None,
     batch: Annotated[
         int | None,

@@ -51,10 +51,7 @@ def test_all_packaged_networks_beside_the_papers(folder, tmp_path):
     assert result["conditions"]["threads"] == 1
     assert result["conditions"]["precision"] in ("bfloat16", "float32")
     text = bench_text("dl_srqpi", result)
-    assert (
-        f"| base | residual, width 4, 2 levels, depth 1, stride 1 | {base['parameters_million']} M"
-        in text
-    )
+    assert f"| base | residual, width 4 with 1 1 2 blocks | {base['parameters_million']} M" in text
     assert text.count(" | untrained") + text.count("\n| untrained") == 2
 
 

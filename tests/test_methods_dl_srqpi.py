@@ -30,7 +30,7 @@ from pipeline.methods.dl_srqpi.fit import (
 )
 from pipeline.methods.dl_srqpi.header import METADATA_KEY, read_record, sha256
 from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor
-from pipeline.methods.dl_srqpi.record import NetworkRecord
+from pipeline.methods.dl_srqpi.record import NetworkRecord, UNetRecord
 from pipeline.methods.dl_srqpi.settings import Packaged
 from pipeline.methods.dl_srqpi.tiles import plan_tiles
 from pipeline.methods.dl_srqpi.weights import load_network, save_weights
@@ -266,14 +266,14 @@ def test_a_weights_file_comes_back(made):
     assert read == record()
     assert not network.training
     tensors = load_file(made)
-    assert tensors["body.entry.weight"].dtype == torch.float16
-    assert tensors["body.entry.bias"].dtype == torch.float32
+    assert tensors["body.unets.0.entry.weight"].dtype == torch.float16
+    assert tensors["body.unets.0.entry.bias"].dtype == torch.float32
     assert len(sha256(made)) == 64
 
 
 def damaged(path: Path, how: str) -> None:
     tensors, meta = load_file(path), {METADATA_KEY: read_record(path).model_dump_json()}
-    name = "body.entry.weight"
+    name = "body.unets.0.entry.weight"
     if how == "absent":
         path.unlink()
         return
@@ -311,7 +311,7 @@ def damaged(path: Path, how: str) -> None:
         ("truncated", "can't be read"),
         ("no safetensors", "can't be read"),
         ("empty", "can't be read"),
-        ("lacks a tensor", "lack 'body.entry.weight'"),
+        ("lacks a tensor", "lack 'body.unets.0.entry.weight'"),
         ("extra tensor", "have the unknown 'other'"),
         ("wrong shape", "has shape"),
         ("NaN", "NaN or infinite"),
@@ -382,7 +382,7 @@ def test_bad_pixels_and_nans_are_bridged(made):
 def test_background_is_zero(made, tmp_path):
     network, read = load_network(made)
     with torch.no_grad():
-        network.head.bias.add_(1.0)
+        network.heads[0].bias.add_(1.0)
     save_weights(network, read, tmp_path / "raised.safetensors")
     x = frames(1)
     plain = live(made)(x, all_valid(x)).images
@@ -436,12 +436,18 @@ def test_shapes_come_and_go_and_little_is_kept(made):
         # For tiles of 96² or so, of which all forms have several.
         (NetworkRecord(width=4, levels=2), "fp32", 2.0),
         (NetworkRecord(width=4, levels=2), "bf16", 1.6),
-        (NetworkRecord(width=4, levels=1, stride=2), "fp32", 1.4),
+        (
+            NetworkRecord(width=4, levels=1, earlier=(UNetRecord(width=4, depths=(1, 1)),)),
+            "fp32",
+            8.0,
+        ),
         (NetworkRecord(form="sub_pixel", width=4, levels=2), "fp32", 2.0),
         (NetworkRecord(form="paper", width=4, levels=2), "fp32", 10.0),
         (NetworkRecord(form="srcnn", width=4), "fp32", 10.0),
     ],
-    ids=lambda value: f"{value.form}-{value.stride}" if isinstance(value, NetworkRecord) else None,
+    ids=lambda value: (
+        f"{value.form}-{len(value.unets)}" if isinstance(value, NetworkRecord) else None
+    ),
 )
 def test_tiles_are_the_whole(tmp_path, monkeypatch, network, precision, memory_mb):
     planned = []

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from pipeline.methods.dl_srqpi.inputs import NetworkInputs
 from pipeline.training.data import Fields
@@ -35,12 +36,15 @@ class Batch:
         ``[B, CHANNELS, patch, patch]`` and ``[B, NUMBERS]``, as a network takes them.
     phases
         ``[B, 1, u·patch, u·patch]`` radians.
+    kernels
+        ``[B, u², n, n]``, as a network takes them.
     spans
         ``[B]`` data range of each patch's whole field, radians.
     """
 
     inputs: torch.Tensor
     conditions: torch.Tensor
+    kernels: torch.Tensor
     phases: torch.Tensor
     spans: torch.Tensor
 
@@ -68,17 +72,18 @@ class Batches:
         """The batch of a step."""
         rng = np.random.default_rng([seed, step])
         drawn = [self._draw_one(rng) for _ in range(self._settings.batch)]
-        inputs, conditions, phases, spans = zip(*drawn, strict=True)
+        inputs, conditions, kernels, phases, spans = zip(*drawn, strict=True)
         return Batch(
             torch.stack(inputs),
             torch.stack(conditions),
+            _stacked(kernels),
             torch.stack(phases)[:, None],
             torch.stack(spans),
         )
 
     def _draw_one(
         self, rng: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         of = int(rng.choice(len(self._sets), p=self._shares))
         fields, u = self._sets[of], self._sets[of].upsampling
         side = self._settings.patch_px
@@ -95,11 +100,22 @@ class Batches:
             # Good cameras are the more frequent ones.
             sigma = torch.tensor([float(np.exp(low + (high - low) * rng.random() ** _QUIET))])
             frame = add_noise(frame, sigma, rng)
-        inputs = self._inputs_for(conditions, (frame.shape[-2], frame.shape[-1]))(frame)[0]
-        patch = inputs[:, y : y + side, x : x + side]
+        inputs = self._inputs_for(conditions, (frame.shape[-2], frame.shape[-1]))
+        patch = inputs(frame)[0, :, y : y + side, x : x + side]
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
         patch = torch.rot90(patch, turns, (1, 2))
         phase = torch.rot90(phase.float(), turns)
         if mirrored:
             patch, phase = patch.flip(-1), phase.flip(-1)
-        return patch, torch.from_numpy(conditions.numbers()), phase, self._spans[of][n]
+        numbers = torch.from_numpy(conditions.numbers())
+        # The same for a patch that is turned or mirrored: pixels are square, and light spreads evenly.
+        return patch, numbers, inputs.kernels(u)[0], phase, self._spans[of][n]
+
+
+def _stacked(kernels: Sequence[torch.Tensor]) -> torch.Tensor:
+    """``[B, u², n, n]`` with zeros around those that reach less far."""
+    most = max(kernel.shape[-1] for kernel in kernels)
+    edges = ((most - kernel.shape[-1]) // 2 for kernel in kernels)
+    return torch.stack(
+        [functional.pad(kernel, (edge,) * 4) for kernel, edge in zip(kernels, edges, strict=True)]
+    )

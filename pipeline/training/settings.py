@@ -14,13 +14,13 @@ class TrainingSettings(Strict):
     """Of one training of dl_srqpi."""
 
     network: NetworkRecord = Field(default_factory=NetworkRecord)
-    fields: PositiveInt = 1200
-    """Specimens to train on: many small ones, for each has a style of its own."""
-    images: PositiveInt = 3
+    fields: PositiveInt = 400
+    """Specimens to train on, each in a style of its own."""
+    images: PositiveInt = 4
     """Frames of each specimen, under different conditions."""
     validation_fields: PositiveInt = 24
     """Of the same kinds, never trained on: they choose the weights that are kept."""
-    field_px: int = Field(default=128, ge=32)
+    field_px: int = Field(default=192, ge=32)
     """Edge of a field in camera pixels."""
     oversampling: PositiveInt = 2
     """Samples of the forward model per phase pixel along each axis."""
@@ -32,7 +32,7 @@ class TrainingSettings(Strict):
     noise: tuple[PositiveFloat, PositiveFloat] = (0.0015, 0.02)
     """Range of the noise's standard deviation per unit of background, the lower half of its
     logarithm in two cases of three."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 2e-3
     """At its peak; rises over the first hundredth, then falls as a cosine."""
     weight_decay: float = Field(default=1e-4, ge=0)
     average_steps: PositiveInt = 400
@@ -40,8 +40,6 @@ class TrainingSettings(Strict):
     freeze_norms_at: float = Field(default=0.2, ge=0, le=1)
     """Share of the training after which batch norms' statistics are those of inference: statistics of
     each batch would hide the absolute contrast, and with it the scale of the phase."""
-    structure_from: float = Field(default=0.1, ge=0, le=1)
-    """Share of the training after which the loss is no longer `sharp_loss` alone."""
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:
@@ -52,6 +50,5 @@ class TrainingSettings(Strict):
         return self
 
 
-# Weights that know phase from optics need to learn new optics alone: fewer fields, smaller steps, and
-# the final loss from the first step.
-FINE_TUNING = TrainingSettings(fields=300, images=2, learning_rate=4e-4, structure_from=0.0)
+# Weights that know phase from optics need to learn new optics alone: fewer fields, smaller steps.
+FINE_TUNING = TrainingSettings(fields=150, images=2, learning_rate=5e-4)

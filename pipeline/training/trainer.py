@@ -20,7 +20,8 @@ from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf
 from pipeline.training.batches import Batch, Batches
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.field_making import processors
-from pipeline.training.loss import coarse_loss, evened, sharp_loss, square_loss, structure_loss
+from pipeline.training.loss import training_loss
+from pipeline.training.optimizers import Optimizers
 from pipeline.training.prefetch import Prefetched
 from pipeline.training.settings import TrainingSettings
 
@@ -31,8 +32,6 @@ _NORM_MOMENTUM = 0.03
 _LOG_EVERY = 25
 # Draw batches for a GPU: each takes some milliseconds, as a GPU's step does.
 _DRAWING_THREADS = 8
-# Weights of the losses beside the mean square error, once the outlines are there.
-_STRUCTURE, _SHARP = 0.5, 0.25
 
 
 @dataclass(frozen=True)
@@ -122,14 +121,7 @@ class Trainer:
         for module in self._norms():
             module.momentum = _NORM_MOMENTUM
         self._average = copy.deepcopy(self._network).eval()
-        self._optimizer = torch.optim.AdamW(
-            self._network.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            betas=(0.9, 0.98),
-            # One pass over memory for all parameters: half of the time, and as repeatable.
-            fused=True,
-        )
+        self._optimizers = Optimizers(self._network, settings.weight_decay)
         # Norms' running statistics are averaged, too; their counters are no numbers to average.
         pairs = zip(
             self._average.state_dict().values(), self._network.state_dict().values(), strict=True
@@ -210,43 +202,30 @@ class Trainer:
         return peak * max(0.5 * (1 + math.cos(math.pi * fall)), 1e-3)
 
     def _train_step(self, batch: Batch, rate: float, progress: float) -> float:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
         self._network.train()
         if progress >= self._settings.freeze_norms_at:
             for module in self._norms():
                 module.eval()
-        loss = self._loss(batch, progress)
+        loss = self._loss(batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MethodError(
                 f"the training's loss became {value} at step {self._step}",
                 "lower learning_rate; the last checkpoint is kept",
             )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature
-        nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
-        self._optimizer.step()
+        self._optimizers.step(loss, rate)
         self._step += 1
         self._update_average()
         return value
 
-    def _loss(self, batch: Batch, progress: float) -> torch.Tensor:
+    def _loss(self, batch: Batch) -> torch.Tensor:
         inputs = batch.inputs.to(self._device).contiguous(memory_format=torch.channels_last)
         truth, spans = batch.phases.to(self._device), batch.spans.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            phase = self._network(inputs, batch.conditions.to(self._device)).float()
-        even, aim = evened(phase, spans), evened(truth, spans)
-        if progress < self._settings.structure_from:
-            return sharp_loss(even, aim)
-        # Of half of the patches: of all of them it costs as much as the network.
-        some = slice(0, (len(phase) + 1) // 2)
-        return (
-            square_loss(even, aim)
-            + coarse_loss(even, aim)
-            + _STRUCTURE * structure_loss(phase[some], truth[some], spans[some])
-            + _SHARP * sharp_loss(even, aim)
-        )
+            phases = self._network.phases(
+                inputs, batch.conditions.to(self._device), batch.kernels.to(self._device)
+            )
+        return training_loss([phase.float() for phase in phases], truth, spans)
 
     def _update_average(self) -> None:
         # At the start the mean reaches back over few steps: not to the random initial weights.
@@ -278,7 +257,7 @@ class Trainer:
             "best": self._best,
             "network": self._network.state_dict(),
             "average": self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": self._optimizers.state_dict(),
         }
         save_checkpoint(state, self._path)
 
@@ -288,6 +267,6 @@ class Trainer:
             return
         self._network.load_state_dict(state["network"])
         self._average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizers.load_state_dict(state["optimizers"])
         self._step, self._seconds = state["step"], state["seconds"]
         self._best = state["best"]

@@ -114,15 +114,16 @@ class DlSrqpiReconstructor:
 
     def _prepared(self, shape: tuple[int, int]) -> Compute:
         inputs = NetworkInputs(self.conditions, shape, self._device)
+        kernels = inputs.kernels(self._network.record.upsampling)
         tiles = plan_tiles(
             shape,
-            reach=self._network.reach,
+            reach=self._network.reach + self._network.comparisons * (kernels.shape[-1] - 1),
             multiple=self._network.multiple,
             most_px=self._most_px,
         )
 
         def compute(frame: torch.Tensor) -> torch.Tensor:
-            phase = by_tiles(self._network, inputs(frame), self._numbers, tiles)
+            phase = by_tiles(self._network, inputs(frame), self._numbers, kernels, tiles)
             # In place: a new tensor of this size costs more than the subtraction.
             return phase.sub_(background_level(phase)[..., None, None])
 

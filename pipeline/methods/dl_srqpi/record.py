@@ -11,6 +11,20 @@ from pipeline.experiment import Strict
 Form = Literal["residual", "sub_pixel", "paper", "srcnn"]
 
 
+class UNetRecord(Strict):
+    """Sizes of one U-Net of residual blocks."""
+
+    width: int = Field(ge=4, le=256)
+    """Features at the finest scale."""
+    depths: tuple[PositiveInt, ...] = Field(min_length=2, max_length=7)
+    """Residual blocks at each scale on each side, the finest first; the coarsest has one side."""
+
+    @property
+    def levels(self) -> int:
+        """Times down and up."""
+        return len(self.depths) - 1
+
+
 class NetworkRecord(Strict):
     """Enough to build the network again."""
 
@@ -19,12 +33,34 @@ class NetworkRecord(Strict):
     """Features at the finest scale."""
     levels: int = Field(default=3, ge=1, le=6)
     """Times down and up."""
-    depth: int = Field(default=1, ge=1, le=8)
-    """Residual blocks at each scale on each side; twice as many at the coarsest."""
-    stride: Literal[1, 2] = 1
-    """Camera pixels per feature pixel at the finest scale; 2 is half the time and less detail."""
+    depths: tuple[PositiveInt, ...] = ()
+    """Residual blocks at each scale on each side, the finest first; one each and two at the coarsest where empty."""
+    earlier: tuple[UNetRecord, ...] = ()
+    """U-Nets before this one, the first first; each next one is told what the phase so far leaves unexplained."""
     upsampling: int = Field(default=4, ge=1, le=8)
     """Phase pixels per camera pixel along each axis."""
+
+    @model_validator(mode="after")
+    def _one_depth_a_scale(self) -> Self:
+        if self.depths and len(self.depths) != self.levels + 1:
+            raise ValueError(
+                f"depths {self.depths} must name {self.levels + 1} scales: levels {self.levels} and the finest"
+            )
+        return self
+
+    @property
+    def unets(self) -> tuple[UNetRecord, ...]:
+        """Of the residual form, in their order."""
+        last = UNetRecord(width=self.width, depths=self.depths or (*[1] * self.levels, 2))
+        return (*self.earlier, last)
+
+    @property
+    def sizes(self) -> str:
+        """In words."""
+        if self.form != "residual":
+            return f"{self.form}, width {self.width}, {self.levels} levels"
+        unets = (f"width {u.width} with {' '.join(map(str, u.depths))} blocks" for u in self.unets)
+        return f"residual, {', then '.join(unets)}"
 
 
 class OpticsRecord(Strict):
@@ -78,7 +114,7 @@ class TrainingRecord(Strict):
 class WeightsRecord(Strict):
     """The metadata of a weights file."""
 
-    format: Literal["livephase dl_srqpi 2"] = "livephase dl_srqpi 2"
+    format: Literal["livephase dl_srqpi 3"] = "livephase dl_srqpi 3"
     name: str = "own"
     """The network's, in `livephase train --network`; ``own`` for other sizes."""
     network: NetworkRecord

@@ -2,7 +2,7 @@
 
 Tiles overlap by what the network's output depends on and begin where its coarsest pixels do, so that
 within what is kept of it, each sees what the whole field would have shown it: there is no seam to blend. The
-linear estimate and the frame's mean, which reach over the whole field, are computed before it is cut.
+estimates and the frame's mean, which reach over the whole field, are computed before it is cut.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ def bytes_per_pixel(network: Network, dtype: torch.dtype) -> float:
     """Memory that inference takes for each camera pixel, the whole field's images aside."""
     record = network.record
     fine = record.upsampling**2
-    features = fine if record.form in ("paper", "srcnn") else 1 / record.stride**2
-    return _TENSORS * record.width * dtype.itemsize * features + 2 * _FLOAT32 * fine
+    features = fine if record.form in ("paper", "srcnn") else 1
+    # What a later U-Net is told lies there in both precisions, the parts that it is put together from in one.
+    told = sum(2 * fine + u.width for u in record.earlier) * (2 * _FLOAT32 + dtype.itemsize)
+    return _TENSORS * record.width * dtype.itemsize * features + 2 * _FLOAT32 * fine + told
 
 
 def plan_tiles(
@@ -104,18 +106,23 @@ def _cut(side: int, core: int, overlap: int, multiple: int) -> list[tuple[slice,
 
 
 def by_tiles(
-    network: Network, inputs: torch.Tensor, conditions: torch.Tensor, tiles: list[Tile]
+    network: Network,
+    inputs: torch.Tensor,
+    conditions: torch.Tensor,
+    kernels: torch.Tensor,
+    tiles: list[Tile],
 ) -> torch.Tensor:
     """The network's phase ``[B, 1, u·Y, u·X]`` of ``[B, CHANNELS, Y, X]``, tile by tile."""
     if len(tiles) == 1:
-        whole: torch.Tensor = network(_channels_last(inputs), conditions)
+        whole: torch.Tensor = network(_channels_last(inputs), conditions, kernels)
         return whole.contiguous()
     u = network.record.upsampling
     y, x = inputs.shape[-2:]
     phase = inputs.new_empty((len(inputs), 1, u * y, u * x), dtype=torch.float32)
     for tile in tiles:
         (top, left), (rows, columns) = ((s.start for s in tile.read), tile.keep)
-        part = network(_channels_last(inputs[..., tile.read[0], tile.read[1]]), conditions)
+        seen = inputs[..., tile.read[0], tile.read[1]]
+        part = network(_channels_last(seen), conditions, kernels)
         phase[..., _fine(rows, u), _fine(columns, u)] = part[
             ..., _fine(rows, u, top), _fine(columns, u, left)
         ]

@@ -1,7 +1,7 @@
-"""The networks, one file a form, all called alike: ``network(inputs, conditions)``.
+"""The networks, one file a form, all called alike: ``network(inputs, conditions, kernels)``.
 
-Inputs ``[B, CHANNELS, Y, X]`` of `NetworkInputs`, conditions ``[B, NUMBERS]`` of `Conditions.numbers`;
-out comes phase ``[B, 1, u·Y, u·X]`` in radians, whose piston means nothing yet.
+Inputs ``[B, CHANNELS, Y, X]`` and kernels ``[B, u², n, n]`` of `NetworkInputs`, conditions ``[B, NUMBERS]`` of
+`Conditions.numbers`; out comes phase ``[B, 1, u·Y, u·X]`` in radians, whose piston means nothing yet.
 """
 
 from __future__ import annotations

@@ -41,12 +41,7 @@ def convolve(
 
 
 def fine_image(
-    head: nn.Conv2d,
-    features: torch.Tensor,
-    upsampling: int,
-    *,
-    stride: int = 1,
-    plus: torch.Tensor | None = None,
+    head: nn.Conv2d, features: torch.Tensor, upsampling: int, plus: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Features → image on the fine grid: ReLU, last layer in float32 and pixel shuffle.
 
@@ -55,12 +50,11 @@ def fine_image(
     Parameters
     ----------
     head
-        3 x 3 with padding; its ``(stride * upsampling)**2`` channels are in the order of a pixel shuffle by
-        `upsampling` after one by `stride`.
+        3 x 3 with padding; its u² channels are in the order of a pixel shuffle.
     features
-        ``[B, C, Y / stride, X / stride]``.
+        ``[B, C, Y, X]``.
     plus
-        ``[B, 1, Y, X]`` on the camera's grid, added to all phase pixels of each.
+        ``[B, 1, Y, X]``, added to all phase pixels of each, or ``[B, u², Y, X]``, in the order of a pixel shuffle.
 
     Returns
     -------
@@ -69,48 +63,31 @@ def fine_image(
     """
     with torch.autocast(features.device.type, enabled=False):
         if features.device.type == "cpu" and not torch.is_grad_enabled():
-            return _by_strips(head, features, upsampling, stride, plus)
+            return _by_strips(head, features, upsampling, plus)
         details: torch.Tensor = head(functional.relu(features.float()))
-        details = functional.pixel_shuffle(details, stride)
         details = details if plus is None else details + plus
         return functional.pixel_shuffle(details, upsampling)
 
 
 def _by_strips(
-    head: nn.Conv2d,
-    features: torch.Tensor,
-    upsampling: int,
-    stride: int,
-    plus: torch.Tensor | None,
+    head: nn.Conv2d, features: torch.Tensor, upsampling: int, plus: torch.Tensor | None
 ) -> torch.Tensor:
     batch, _, rows, columns = features.shape
-    times = stride * upsampling
-    assert head.bias is not None  # made with one
-    weight, bias = (_by_place(p, upsampling, stride) for p in (head.weight, head.bias))
-    image = features.new_empty((batch, 1, times * rows, times * columns), dtype=torch.float32)
+    u = upsampling
+    image = features.new_empty((batch, 1, u * rows, u * columns), dtype=torch.float32)
     # [B, Y, 1 row of fine pixels each, X, fine pixels in it]
-    places = image.view(batch, rows, times, columns, times)
-    for start in range(0, rows, _STRIP // stride):
-        end = min(start + _STRIP // stride, rows)
+    places = image.view(batch, rows, u, columns, u)
+    for start in range(0, rows, _STRIP):
+        end = min(start + _STRIP, rows)
         # A row more at each side, which is not kept: the convolution reaches there.
         first, last = max(start - 1, 0), min(end + 1, rows)
         strip = functional.relu(features[:, :, first:last].float(), inplace=True)
-        details = functional.conv2d(strip, weight, bias, padding=1)[:, :, start - first :]
-        details = details[:, :, : end - start].permute(0, 2, 3, 1)
-        places[:, start:end] = details.reshape(*details.shape[:3], times, times).transpose(2, 3)
+        details = functional.conv2d(strip, head.weight, head.bias, padding=1)
+        details = details[:, :, start - first : end - first]
         if plus is not None:
-            wide = plus[:, 0, stride * start : stride * end].repeat_interleave(upsampling, -1)
-            fine = image[:, 0, times * start : times * end]
-            fine.view(batch, -1, upsampling, times * columns).add_(wide[:, :, None])
+            details = details + plus[:, :, start:end]
+        places[:, start:end] = torch.unflatten(details, 1, (u, u)).permute(0, 3, 1, 4, 2)
     return image
-
-
-def _by_place(parameter: torch.Tensor, upsampling: int, stride: int) -> torch.Tensor:
-    """Output channels by the row and then the column of the fine pixel that they make."""
-    if stride == 1:
-        return parameter
-    channels = parameter.reshape(upsampling, upsampling, stride, stride, *parameter.shape[1:])
-    return channels.movedim((2, 0, 3, 1), (0, 1, 2, 3)).flatten(0, 3)
 
 
 def _fusable(layer: nn.Conv2d, x: torch.Tensor) -> bool:

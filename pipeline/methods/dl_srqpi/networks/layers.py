@@ -27,15 +27,25 @@ class Network(nn.Module, ABC):
     multiple: int
     """Frames are padded to sides that this divides."""
     reach: int
-    """Camera pixels around a place that its phase depends on, `multiple` aside: tiles overlap by it."""
+    """Camera pixels around a place that its phase depends on, `multiple` and comparisons aside: tiles overlap by it."""
+    comparisons: int = 0
+    """How often a phase is compared with the frame on the way: each time the kernels reach out and back."""
 
     def __init__(self, record: NetworkRecord) -> None:
         super().__init__()
         self.record = record
 
     @abstractmethod
-    def forward(self, inputs: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
-        """``[B, CHANNELS, Y, X]``, ``[B, NUMBERS]`` → ``[B, 1, u·Y, u·X]`` radians."""
+    def forward(
+        self, inputs: torch.Tensor, conditions: torch.Tensor, kernels: torch.Tensor
+    ) -> torch.Tensor:
+        """``[B, CHANNELS, Y, X]``, ``[B, NUMBERS]``, ``[B, u², n, n]`` → ``[B, 1, u·Y, u·X]`` radians."""
+
+    def phases(
+        self, inputs: torch.Tensor, conditions: torch.Tensor, kernels: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """As `forward`, with the phases that were found on the way before it: what a training looks at."""
+        return [self(inputs, conditions, kernels)]
 
     @abstractmethod
     def specialise(self, conditions: torch.Tensor) -> None:

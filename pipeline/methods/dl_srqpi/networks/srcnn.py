@@ -28,7 +28,12 @@ class Srcnn(Network):
         )
         self.head = nn.Conv2d(narrow, 1, 5, padding=2, padding_mode="replicate")
 
-    def forward(self, inputs: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - it knows none
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        conditions: torch.Tensor,  # noqa: ARG002 - it knows none
+        kernels: torch.Tensor,  # noqa: ARG002 - it compares nothing
+    ) -> torch.Tensor:
         """``[B, CHANNELS, Y, X]`` → ``[B, 1, u·Y, u·X]`` radians."""
         fine = functional.interpolate(
             inputs[:, :1].float(),

@@ -101,7 +101,12 @@ class PaperUNet(_UNet):
         self.multiple = 2**record.levels
         self.reach = -(-self.reach // record.upsampling) + 1
 
-    def forward(self, inputs: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - in the inputs
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        conditions: torch.Tensor,  # noqa: ARG002 - in the inputs
+        kernels: torch.Tensor,  # noqa: ARG002 - it compares nothing
+    ) -> torch.Tensor:
         """``[B, CHANNELS, Y, X]`` → ``[B, 1, u·Y, u·X]`` radians."""
         fine = functional.interpolate(
             inputs[:, :1],
@@ -126,7 +131,12 @@ class SubPixelUNet(_UNet):
         self.multiple = 2**record.levels
         self.reach += 1
 
-    def forward(self, inputs: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - in the inputs
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        conditions: torch.Tensor,  # noqa: ARG002 - in the inputs
+        kernels: torch.Tensor,  # noqa: ARG002 - it compares nothing
+    ) -> torch.Tensor:
         """``[B, CHANNELS, Y, X]`` → ``[B, 1, u·Y, u·X]`` radians."""
         padded = pad_to_multiple(inputs, self.multiple)
         u = self.record.upsampling
