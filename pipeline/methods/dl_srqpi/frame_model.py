@@ -80,9 +80,7 @@ def explained(phase: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
     reach = kernels.shape[-1] // 2
     beyond = functional.pad(phase, (reach,) * 4, mode="replicate")
     if not _differentiated(phase):
-        return torch.cat(
-            [functional.conv2d(p[None], k[None]) for p, k in zip(beyond, kernels, strict=True)]
-        )
+        return torch.cat([_correlated(p, k) for p, k in zip(beyond, kernels, strict=True)])
     spectrum = torch.fft.rfft2(beyond) * _transform(kernels, beyond.shape[-2:]).conj()
     return _inner(spectrum.sum(1, keepdim=True), beyond.shape[-2:], reach)
 
@@ -98,6 +96,20 @@ def sent_back(frame: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
     beyond = functional.pad(frame, (reach,) * 4)
     spectrum = torch.fft.rfft2(beyond) * _transform(kernels, beyond.shape[-2:])
     return _inner(spectrum, beyond.shape[-2:], reach)
+
+
+def _correlated(phase: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """``[1, 1, Y, X]`` of ``[u², Y + n - 1, X + n - 1]``: each row of the kernel by itself, then their sum.
+
+    Convolutions to a single channel are six times slower on a processor than this one to n.
+    """
+    n = kernel.shape[-1]
+    rows = functional.conv2d(phase[None], kernel.transpose(0, 1)[:, :, None])
+    height = rows.shape[-2] - n + 1
+    total = rows[:, :1, :height].clone()
+    for i in range(1, n):
+        total += rows[:, i : i + 1, i : i + height]
+    return total
 
 
 def _differentiated(images: torch.Tensor) -> bool:
