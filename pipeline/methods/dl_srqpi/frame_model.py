@@ -22,13 +22,12 @@ import torch
 from torch.nn import functional
 
 from pipeline.methods.dl_srqpi.conditions import Conditions
-from pipeline.optics.weak_object import condenser_phase_transfer
+from pipeline.methods.dl_srqpi.weak_model import transfer_of
 
 # Camera pixels on each side that a kernel has at least: at 10x all that the trained foci reach.
 _LEAST_REACH = 5
 # Periods λ/NA that diffraction reaches beyond the cone of light.
 _FRINGES = 2
-_TABULATED = 1024
 # Camera pixels over which a kernel is computed: the next one's is twice as far away as it reaches.
 _EXTENT = 4
 
@@ -55,20 +54,10 @@ def frame_kernel(conditions: Conditions, upsampling: int) -> torch.Tensor:
     samples = u * _EXTENT * (2 * reach + 1)
     f = np.fft.fftfreq(samples, fine)
     fy, fx = f[:, None], f[None]
-    frequency = np.hypot(fy, fx)
-    radii = np.linspace(0, frequency.max(), _TABULATED)
-    table = condenser_phase_transfer(
-        radii,
-        wavelength_um=c.wavelength_um,
-        numerical_aperture=c.numerical_aperture,
-        refractive_index=c.refractive_index,
-        z_um=c.z_um,
-        coherence=c.coherence,
-    )
-    pixel = np.sinc(fy * c.pixel_um) * np.sinc(fx * c.pixel_um)
+    transfer = transfer_of(c, float(np.hypot(f, f).max()))(fy, fx)
     # An even number of fine pixels has the camera pixel's middle between two of them.
     middle = np.exp(-2j * np.pi * (fy + fx) * fine * (0.5 if side % 2 == 0 else 0.0))
-    whole = np.fft.ifft2(np.interp(frequency, radii, table) * pixel * middle).real
+    whole = np.fft.ifft2(transfer * middle).real
     taken = (np.arange(side) - side // 2 + (side % 2 == 0)) % samples
     kernel = whole[np.ix_(taken, taken)].reshape(2 * reach + 1, u, 2 * reach + 1, u)
     channels = kernel.transpose(1, 3, 0, 2).reshape(u * u, 2 * reach + 1, 2 * reach + 1)

@@ -31,7 +31,7 @@ class NetworkInputs:
         device: torch.device | str = "cpu",
     ) -> None:
         self._conditions, self._device = conditions, device
-        model = weak_model(conditions, frame_shape, device)
+        self._model = model = weak_model(conditions, frame_shape, device)
         # Contrast of usual size is about one.
         self._usual = 2 * model.contrast
         self._linear, self._nonnegative = LinearEstimate(model), NonnegativeEstimate(model)
@@ -39,7 +39,8 @@ class NetworkInputs:
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """``[B, Y, X]``, background 1 → ``[B, CHANNELS, Y, X]``."""
         contrast = frame_contrast(frames)
-        estimates = self._linear(contrast), self._nonnegative(contrast)
+        spectrum = self._model.spectrum(contrast)
+        estimates = self._linear(contrast, spectrum), self._nonnegative(contrast, spectrum)
         return torch.stack([contrast / self._usual, *estimates], dim=1)
 
     def kernels(self, upsampling: int) -> torch.Tensor:

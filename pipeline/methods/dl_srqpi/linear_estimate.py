@@ -25,7 +25,7 @@ class LinearEstimate:
         t, power = model.transfer, model.power
         self._response = t * power / (t * t * power + _NOISE**2)
 
-    def __call__(self, contrast: torch.Tensor) -> torch.Tensor:
-        """See the class."""
-        phase = self._model.image(self._model.spectrum(contrast) * self._response)
+    def __call__(self, contrast: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
+        """See the class; `spectrum` is the model's, of the contrast."""
+        phase = self._model.image(spectrum * self._response)
         return self._model.cropped(phase, contrast.shape[-2:])

@@ -46,14 +46,14 @@ class NonnegativeEstimate:
         self._usual = model.contrast**2
         self._pull = _PULL / _NOISE**2
 
-    def __call__(self, contrast: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+    def __call__(self, contrast: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
+        """See the class; `spectrum` is the model's, of the contrast."""
         model, pull = self._model, self._pull
         power = contrast.square().mean((-2, -1), keepdim=True)
         stronger = (power / self._usual).clamp_min(1)
         weight = 1 / (_NOISE**2 + stronger * self._misjudged)
         curvature = self._square * weight + self._prior + pull
-        anchor = model.spectrum(contrast) * (model.transfer * weight / curvature)
+        anchor = spectrum * (model.transfer * weight / curvature)
         share = pull / curvature
         wanted = model.image(anchor)
         phase = (wanted - _SHRINK).clamp_min_(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, hypot
@@ -14,14 +15,14 @@ from scipy.fft import next_fast_len
 from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.optics.weak_object import condenser_phase_transfer
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 # Power spectrum of the phase of cell cultures, P(f) = _POWER / (1 + (f/_KNEE)²)², fitted to the training's own.
 _POWER = 34.0  # rad²·µm²
 _KNEE = 0.04  # cycles/µm
 # The frame is mirrored at its border this far: what the inverse's long tails see there.
 _MARGIN_UM = 62.0
-_TABULATED = 512
+_TABULATED = 1024
 # Aliases that count: those of the next pixel frequencies, along and across.
 _ORDERS = (-1, 0, 1)
 
@@ -80,6 +81,32 @@ class WeakModel:
         return images[..., self.margin_px : self.margin_px + y, self.margin_px : self.margin_px + x]
 
 
+def transfer_of(conditions: Conditions, farthest: float) -> Callable[[Floats, Floats], Floats]:
+    """A function of frequencies (fy, fx) in cycles/µm: contrast per radian, the camera pixel's own blur included.
+
+    Parameters
+    ----------
+    farthest
+        The largest frequency that it will be asked for.
+    """
+    c = conditions
+    radii = np.linspace(0, farthest, _TABULATED)
+    table = condenser_phase_transfer(
+        radii,
+        wavelength_um=c.wavelength_um,
+        numerical_aperture=c.numerical_aperture,
+        refractive_index=c.refractive_index,
+        z_um=c.z_um,
+        coherence=c.coherence,
+    )
+
+    def transfer(fy: Floats, fx: Floats) -> Floats:
+        pixel = np.sinc(fy * c.pixel_um) * np.sinc(fx * c.pixel_um)
+        return np.asarray(np.interp(np.hypot(fy, fx), radii, table) * pixel)
+
+    return transfer
+
+
 def weak_model(
     conditions: Conditions, frame_shape: tuple[int, int], device: torch.device | str = "cpu"
 ) -> WeakModel:
@@ -88,22 +115,12 @@ def weak_model(
     margin = ceil(_MARGIN_UM / p)
     rows, columns = (next_fast_len(side + 2 * margin, real=True) for side in frame_shape)
     fy, fx = np.fft.fftfreq(rows, p)[:, None], np.fft.rfftfreq(columns, p)
-    farthest = hypot(0.5, 0.5) * (2 * _ORDERS[-1] + 1) / p
-    radii = np.linspace(0, farthest, _TABULATED)
-    table = condenser_phase_transfer(
-        radii,
-        wavelength_um=conditions.wavelength_um,
-        numerical_aperture=conditions.numerical_aperture,
-        refractive_index=conditions.refractive_index,
-        z_um=conditions.z_um,
-        coherence=conditions.coherence,
-    )
+    camera_transfer = transfer_of(conditions, hypot(0.5, 0.5) * (2 * _ORDERS[-1] + 1) / p)
 
     def at(order_y: int, order_x: int) -> tuple[Floats, Floats]:
         y, x = fy + order_y / p, fx + order_x / p
-        frequency = np.hypot(y, x)
-        transfer = np.interp(frequency, radii, table) * np.sinc(y * p) * np.sinc(x * p)
-        return transfer, _POWER / p**2 / (1 + (frequency / _KNEE) ** 2) ** 2
+        power = _POWER / p**2 / (1 + (np.hypot(y, x) / _KNEE) ** 2) ** 2
+        return camera_transfer(y, x), power
 
     transfer, power = at(0, 0)
     folded = (at(*order) for order in product(_ORDERS, _ORDERS) if any(order))
