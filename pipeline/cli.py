@@ -449,13 +449,13 @@ def train(
 
 @app.command()
 def evaluate(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi or fpm.")],
     experiment: Annotated[
         Path | None,
         typer.Option(
             "--experiment",
             metavar="EXPERIMENT.yaml",
-            help="Optics; the demonstration's if not given.",
+            help="Optics; the demonstration's if not given. For fpm also the frames: a slot of its microscope.",
         ),
     ] = None,
     weights: Annotated[
@@ -485,11 +485,12 @@ def evaluate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score a method on specimens that it never saw, beside its baselines.
+    """Score a method: a network on specimens that it never saw, fpm on frames that it was not shown.
 
-    The full tables take up to 40 minutes on two cores.
+    The full tables of a network take up to 40 minutes on two cores.
     """
     from pipeline.evaluation import evaluate as evaluate_method
+    from pipeline.evaluation.fpm import fpm_text
     from pipeline.evaluation.markdown import tables_text
     from pipeline.experiment import load_experiment
     from pipeline.lifecycle.demo import demo_experiment
@@ -504,7 +505,7 @@ def evaluate(
         quick=quick,
         report=lambda line: print(line, file=sys.stderr),
     )
-    _print(result, as_json, tables_text(result))
+    _print(result, as_json, fpm_text(result) if method == "fpm" else tables_text(result))
 
 
 @app.command()

@@ -50,7 +50,7 @@ class MatlabLedRecording(Recording):
                 "describe the LED array: illumination.source: led_array",
             )
         stored = _load(path)
-        leds = light.array.rows * light.array.columns
+        leds = light.array.count
         images = _led_images(stored, leds, path)
         _check_wavelength(stored, experiment, path)
         channels = experiment.plan().channels

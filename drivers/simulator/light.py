@@ -18,6 +18,7 @@ from pipeline.experiment import (
     SimulatorMicroscope,
     nearest,
 )
+from pipeline.experiment.led_arrays import direction_sines
 
 # An LED never goes quite dark, whatever the spread.
 _DIMMEST = 0.05
@@ -59,14 +60,16 @@ def true_orientation(microscope: SimulatorMicroscope) -> LedOrientation:
 def led_errors(light: LedIllumination, microscope: SimulatorMicroscope) -> LedErrors:
     """Where the LEDs really are and how bright; seeded per LED."""
     wrong = microscope.imperfections
-    xy = light.array.positions_mm()
+    places = light.array.places_mm()
     chance = np.stack(
-        [generator(microscope.seed, Stream.LEDS, led).standard_normal(3) for led in range(len(xy))]
+        [
+            generator(microscope.seed, Stream.LEDS, led).standard_normal(3)
+            for led in range(len(places))
+        ]
     )
-    xy = xy + wrong.led_position_sigma_mm * chance[:, :2]
-    sines = xy / np.sqrt((xy**2).sum(1, keepdims=True) + light.array.distance_mm**2)
+    places[:, :2] += wrong.led_position_sigma_mm * chance[:, :2]
     intensity = 1 + wrong.led_intensity_sigma * chance[:, 2]
-    return LedErrors(sines, intensity.clip(_DIMMEST))
+    return LedErrors(direction_sines(places), intensity.clip(_DIMMEST))
 
 
 def _own_intensity(name: str, known: Iterable[str], microscope: SimulatorMicroscope) -> float:

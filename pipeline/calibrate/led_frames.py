@@ -20,8 +20,9 @@ from pipeline.experiment import (
     ReplayMicroscope,
     SimulatorMicroscope,
 )
-from pipeline.experiment.illumination import LedList, LightChannel, Pattern
+from pipeline.experiment.illumination import LightChannel
 from pipeline.experiment.micromanager import MicroManagerMicroscope
+from pipeline.experiment.patterns import LedList, Pattern
 from pipeline.experiment.vary import vary
 from pipeline.frames import FrameStatus
 from pipeline.methods.fill import fill_invalid

@@ -67,7 +67,7 @@ class Orientation:
         intensity = led_intensities(light.array, known)
         # In a sum of single frames every LED has the same part.
         if intensity is None or summed is not frames:
-            intensity = np.ones(light.array.rows * light.array.columns)
+            intensity = np.ones(light.array.count)
         sines = light.array.sines()
         fit = find_orientation(
             summed.counts,

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, nearest
 
-EVALUABLE = ("dl_srqpi",)
+EVALUABLE = ("dl_srqpi", "fpm")
 
 
 def evaluate(
@@ -26,12 +26,12 @@ def evaluate(
     quick: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Score a method's network on specimens that it never saw, beside its baselines.
+    """Score a method: its network on specimens that it never saw, beside its baselines; `fpm` on frames.
 
     Parameters
     ----------
     weights
-        The experiment's, or those that come with livephase, where None.
+        Of a network; the experiment's, or those that come with livephase, where None.
     srcnn
         Weights of SRCNN, the learned baseline; those that come with livephase where None. Its row stays empty if
         none do.
@@ -55,8 +55,17 @@ def evaluate(
     """
     if method not in EVALUABLE:
         raise ExperimentError(
-            f"there is no network to evaluate in '{method}'", nearest(method, EVALUABLE)
+            f"there is nothing to evaluate in '{method}'", nearest(method, EVALUABLE)
         )
+    if method == "fpm":
+        if weights or srcnn or out or quick:
+            raise ExperimentError(
+                "fpm has no weights, tables or quick look",
+                "give --experiment only: one slot of its microscope is explained",
+            )
+        from pipeline.evaluation.fpm import evaluate_fpm  # noqa: PLC0415 - torch
+
+        return evaluate_fpm(experiment, report)
     from pipeline.evaluation.dl_srqpi import evaluate_dl_srqpi  # noqa: PLC0415 - torch
     from pipeline.evaluation.folder import make_folder, write_tables  # noqa: PLC0415 - torch
     from pipeline.evaluation.plan import FULL, QUICK  # noqa: PLC0415

@@ -4,14 +4,8 @@ Ground floor: no torch, nothing that costs a spawned process time.
 """
 
 from pipeline.experiment.camera import Camera
-from pipeline.experiment.illumination import (
-    Arc,
-    Condenser,
-    HalfCircle,
-    LedArray,
-    LedIllumination,
-    LedList,
-)
+from pipeline.experiment.illumination import Condenser, LedIllumination
+from pipeline.experiment.led_arrays import LedArray, LedPlaces
 from pipeline.experiment.load import dump_experiment, load_experiment, parse_experiment
 from pipeline.experiment.micromanager import (
     LensDevice,
@@ -21,6 +15,7 @@ from pipeline.experiment.micromanager import (
 from pipeline.experiment.microscope import ReplayMicroscope
 from pipeline.experiment.model import CalibrationSource, Experiment
 from pipeline.experiment.optics import Optics
+from pipeline.experiment.patterns import Arc, HalfCircle, LedList
 from pipeline.experiment.reconstruction import OutputSettings, ReconstructionSettings
 from pipeline.experiment.safety import Recovery, Safety
 from pipeline.experiment.sequence import Sequence, StagePosition
@@ -46,6 +41,7 @@ __all__ = [
     "LedArray",
     "LedIllumination",
     "LedList",
+    "LedPlaces",
     "LensDevice",
     "LightDevice",
     "MicroManagerMicroscope",

@@ -9,7 +9,9 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import ExperimentError
+from pipeline.experiment.led_arrays import TAG
 from pipeline.experiment.model import Experiment
+from pipeline.experiment.strict import nearest
 
 
 def parse_experiment(data: Any, origin: str = "the experiment") -> Experiment:
@@ -96,8 +98,15 @@ def _sentence(error: ValidationError) -> str:
         "cells",
         "target",
     }
-    where = ".".join(str(part) for part in first["loc"] if part not in tags)
+    parts = [str(part) for part in first["loc"] if part not in tags]
+    where = ".".join(part for part in parts if not part.startswith(TAG))
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "union_tag_invalid":
+        known = [
+            tag.strip("' ").removeprefix(TAG) for tag in first["ctx"]["expected_tags"].split(",")
+        ]
+        wrong = first["ctx"]["tag"].removeprefix(TAG)
+        message = f"there is no '{wrong}' here: {nearest(wrong, known)}"
     if first["type"] == "union_tag_not_found":
         message = f"{message}: say which kind it is"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -13,6 +13,7 @@ from pipeline.experiment.fingerprint import chosen_content
 from pipeline.experiment.illumination import Illumination, LedIllumination
 from pipeline.experiment.micromanager import MicroManagerMicroscope
 from pipeline.experiment.microscope import Microscope
+from pipeline.experiment.one_by_one import expand_one_by_one
 from pipeline.experiment.optics import Optics
 from pipeline.experiment.reconstruction import OutputSettings, ReconstructionSettings
 from pipeline.experiment.safety import Recovery, Safety
@@ -56,7 +57,8 @@ class Experiment(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_useq(cls, data: Any) -> Any:
+    def _accept_shorthands(cls, data: Any) -> Any:
+        data = expand_one_by_one(data)
         if not (isinstance(data, dict) and is_useq(data.get("sequence"))):
             return data
         sequence, exposures = from_useq(data["sequence"])

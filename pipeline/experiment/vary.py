@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.experiment.illumination import LightChannel, Pattern
+from pipeline.experiment.illumination import LightChannel
 from pipeline.experiment.load import parse_experiment
 from pipeline.experiment.model import Experiment
+from pipeline.experiment.patterns import Pattern
 
 
 def vary(

@@ -32,9 +32,14 @@ class Reconstruction:
     images
         ``[B, C, s·Y, s·X]`` float32, C in the order of `Measurement.outputs`. The first is the unwrapped phase in
         radians, zero in the background.
+    predicted
+        ``[B, K, Y, X]`` float32: the measured frames as the method's own model of the instrument makes them of
+        the images, where that knows more of it than the experiment and calibration say (a pupil that it found);
+        None: the residual predicts them from the images.
     """
 
     images: torch.Tensor
+    predicted: torch.Tensor | None = None
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.calibration import Calibration, LedOrientation
 from pipeline.errors import ExperimentError
-from pipeline.experiment import Condenser, Experiment, LedArray, Optics
+from pipeline.experiment import Condenser, Experiment, LedPlaces, Optics
 from pipeline.optics.propagation import EDGE
 
 # Plane waves across a condenser's disc. 37 (three hexagonal rings) leaves the
@@ -105,11 +105,34 @@ def calibrated_source(experiment: Experiment, channel: str, known: Calibration) 
     return channel_source(experiment, channel, known.led_orientation, led_intensity=measured)
 
 
-def led_intensities(array: LedArray, known: Calibration) -> np.ndarray | None:
+def place_source(
+    experiment: Experiment, channel: str, known: Calibration, place_mm: tuple[float, float]
+) -> Source:
+    """`calibrated_source` as a place beside the optical axis sees it.
+
+    Parameters
+    ----------
+    place_mm
+        (x, y) of the place from the axis, in the camera's axes.
+    """
+    light = experiment.illumination
+    if isinstance(light, Condenser):
+        return calibrated_source(experiment, channel, known)
+    x, y = (known.led_orientation or LedOrientation()).matrix().T @ np.asarray(place_mm)
+    return channel_source(
+        experiment,
+        channel,
+        known.led_orientation,
+        led_sines=light.array.sines((float(x), float(y))),
+        led_intensity=led_intensities(light.array, known),
+    )
+
+
+def led_intensities(array: LedPlaces, known: Calibration) -> np.ndarray | None:
     """``[N]`` relative intensity of every LED, 1 where it was not measured; None where none was."""
     if not known.led_intensity:
         return None
-    intensity = np.ones(array.rows * array.columns)
+    intensity = np.ones(array.count)
     for led, value in known.led_intensity.items():
         if led >= len(intensity):
             raise ExperimentError(

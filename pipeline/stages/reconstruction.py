@@ -185,7 +185,8 @@ class SlotReconstructor:
             return None
         began = time.perf_counter()
         chosen, present, measured = self._measured(frames, records)
-        images = self._method(measured.frames[None], measured.valid[None]).images
+        made = self._method(measured.frames[None], measured.valid[None])
+        images = made.images
         if tuple(images.shape) != (1, *self._image_shape):
             raise MethodError(
                 f"method {self._name} gave images of shape {tuple(images.shape)}, not "
@@ -199,7 +200,8 @@ class SlotReconstructor:
                 "look at the frames, and at reconstruction.settings and weights",
             )
         fetched = self._copies.fetch(images)
-        quality = self._quality(chosen, present, measured, images)
+        predicted = None if made.predicted is None else made.predicted[0]
+        quality = self._quality(chosen, present, measured, images, predicted)
         out = fetched()
         return SlotResult(out, {**quality, "seconds": time.perf_counter() - began})
 
@@ -230,8 +232,9 @@ class SlotReconstructor:
         present: NDArray[np.bool_],
         measured: Corrected,
         images: torch.Tensor,
+        predicted: torch.Tensor | None = None,
     ) -> dict[str, float]:
-        agreement = self._check(measured, images, self._check.window(raw))
+        agreement = self._check(measured, images, self._check.window(raw), predicted)
         return {
             "residual": float(agreement.residual[0]),
             "unexplained": float(agreement.unexplained[0]),

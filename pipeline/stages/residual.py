@@ -127,6 +127,7 @@ class ResidualCheck:
         outputs = measurement.outputs
         self._phase = outputs.index("phase")
         self._absorption = outputs.index("absorption") if "absorption" in outputs else None
+        self._amplitude = outputs.index("amplitude") if "amplitude" in outputs else None
         # Once for all slots: the windows are of one size.
         self._absorbing = (
             [
@@ -135,7 +136,7 @@ class ResidualCheck:
                 )
                 for frame in self._frames
             ]
-            if self._absorption is None and self._coherence is not None
+            if self._absorption is None and self._amplitude is None and self._coherence is not None
             else []
         )
 
@@ -144,7 +145,13 @@ class ResidualCheck:
         drawn = int(raw[..., ::_LOTS, ::_LOTS].sum(dtype=np.uint64))
         return self.windows[drawn % len(self.windows)]
 
-    def __call__(self, measured: Corrected, images: torch.Tensor, window: _Window) -> Agreement:
+    def __call__(
+        self,
+        measured: Corrected,
+        images: torch.Tensor,
+        window: _Window,
+        predicted: torch.Tensor | None = None,
+    ) -> Agreement:
         """Of one slot, ``[1]`` each.
 
         Parameters
@@ -152,14 +159,20 @@ class ResidualCheck:
         measured
             ``[K, Y, X]`` frames of the measurement.
         images
-            ``[C, s·Y, s·X]`` of the method: ``phase`` in radians, ``absorption`` the μ of exp(-μ).
+            ``[C, s·Y, s·X]`` of the method: ``phase`` in radians, ``absorption`` the μ of exp(-μ), or ``amplitude``.
+        predicted
+            ``[K, Y, X]`` frames, where the method predicts them itself (`Reconstruction.predicted`).
         """
         part = images[(slice(None), *window.upsampled(self._measurement.upsampling))]
         phase = part[self._phase]
         return agreement(
             measured.frames[None, :, window.y, window.x],
             measured.valid[None, :, window.y, window.x],
-            self._predict(part)[None],
+            (
+                self._predict(part)
+                if predicted is None
+                else predicted[:, window.y, window.x].to(part.device)
+            )[None],
             self._experiment,
             self._calibration,
             indices=self._measurement.frames,
@@ -170,7 +183,11 @@ class ResidualCheck:
     def _predict(self, part: torch.Tensor) -> torch.Tensor:
         """``[K, Y, X]`` of the window, 1 where there is no specimen."""
         s = self._measurement.upsampling
-        lost = None if self._absorption is None else 1 - torch.exp(-part[self._absorption])
+        lost = None
+        if self._amplitude is not None:
+            lost = 1 - part[self._amplitude]
+        elif self._absorption is not None:
+            lost = 1 - torch.exp(-part[self._absorption])
         spectrum = torch.fft.fft2(thin_specimen(part[self._phase], lost))
         shape = (part.shape[-2] // s, part.shape[-1] // s)
         return torch.stack(

@@ -51,4 +51,4 @@ class TrainingSettings(Strict):
 
 
 # Weights that know phase from optics need to learn new optics alone: fewer fields, smaller steps.
-FINE_TUNING = TrainingSettings(fields=150, images=2, learning_rate=5e-4)
+FINE_TUNING = TrainingSettings(fields=150, images=2, learning_rate=5e-4, patch_px=160, batch=2)

@@ -1,0 +1,210 @@
+"""How well `fpm` explains frames, and frames that it was never shown: no truth needed, so real light will do.
+
+NMSE as DESIGN.md defines it: Σ (|ψ| - √I)² / Σ I over pixels and frames, everything frozen. A frame that was left
+out has no fitted intensity of its own: it gets what the LEDs around it have.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from drivers.taking import Microscope
+from pipeline.calibration import Calibration
+from pipeline.errors import ExperimentError
+from pipeline.experiment import Experiment
+from pipeline.frames import SlotKey
+from pipeline.instrument import resolve_calibration
+from pipeline.methods.fpm.imaging import Imaging
+from pipeline.methods.fpm.method import Fpm
+from pipeline.methods.fpm.settings import FpmSettings
+from pipeline.methods.fpm.solver import Effort, Solution, solve
+from pipeline.methods.fpm.waves import Waves, make_waves
+from pipeline.methods.settings import read_settings
+from pipeline.optics.illumination import Source, background_intensity, calibrated_source
+from pipeline.optics.sensor import Correction
+
+# One frame in so many is left out, beginning with this one: neither the axis's nor the corner's.
+_EVERY, _FIRST = 10, 5
+# Fewer would leave too little to explain the rest with.
+_LEAST_FRAMES = 20
+
+
+def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[str, Any]:
+    """Figures of one slot of the experiment's microscope: a recording that it replays, a simulation, or a real one.
+
+    Returns
+    -------
+    dict
+        ``nmse, nmse_brightfield, nmse_darkfield`` of all frames, ``nmse_held_out`` of one LED in ten that were
+        left out of another fit, ``seconds`` of the fit, and ``conditions``.
+
+    Raises
+    ------
+    ExperimentError
+        If the method refuses the experiment, or the field is of several tiles.
+    """
+    measurement = Fpm().measurement(experiment)
+    settings = read_settings(FpmSettings, experiment)
+    calibration = resolve_calibration(experiment)
+    plan = experiment.plan()
+    if max(plan.frame_shape) > settings.tile_px:
+        raise ExperimentError(
+            f"frames of {plan.frame_shape} pixels are several tiles, and fpm is judged on one",
+            f"set reconstruction.settings.tile_px: {max(plan.frame_shape)}, or take a smaller field",
+        )
+    report("taking the frames")
+    with Microscope(experiment) as microscope:
+        taken = microscope.take_slot(experiment, SlotKey(0, 0))
+    correction = Correction(experiment, calibration, measurement.frames)
+    raw = taken.frames.reshape(plan.slot_shape)
+    frames, valid = correction(raw, np.ones(len(raw), bool))
+    fit = _Fit(experiment, calibration, settings, measurement.upsampling)
+    everything = torch.arange(len(frames))
+    report(f"explaining {len(frames)} frames")
+    began = time.perf_counter()
+    waves, found = fit.solve(frames, valid, everything)
+    seconds = time.perf_counter() - began
+    errors = fit.errors(waves, found.light, found, frames, valid)
+    power = (frames.clamp_min(0) * valid).sum((1, 2))
+    bright = fit.bright
+    figures = {
+        "nmse": _share(errors, power),
+        "nmse_brightfield": _share(errors[bright], power[bright]),
+        "nmse_darkfield": _share(errors[~bright], power[~bright]),
+        "nmse_held_out": None,
+    }
+    if len(frames) >= _LEAST_FRAMES:
+        out = torch.zeros(len(frames), dtype=torch.bool)
+        out[_FIRST::_EVERY] = True
+        report(f"explaining {int(out.sum())} of them by the others")
+        kept, left = everything[~out], everything[out]
+        _, without = fit.solve(frames, valid, kept)
+        light = fit.light_between(left, kept, without.light)
+        missed = fit.errors(fit.waves(left), light, without, frames[out], valid[out])
+        figures["nmse_held_out"] = _share(missed, power[out])
+    return {
+        **figures,
+        "seconds": seconds,
+        "conditions": {
+            "experiment": experiment.name,
+            "frames": len(frames),
+            "frame_px": list(plan.frame_shape),
+            "upsampling": measurement.upsampling,
+            "settings": settings.model_dump(mode="json"),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+class _Fit:
+    """Fits and errors of chosen frames of one experiment."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        calibration: Calibration,
+        settings: FpmSettings,
+        upsampling: int,
+    ) -> None:
+        plan = experiment.plan()
+        foci = len(plan.foci_um)
+        self._optics, self._upsampling, self._shape = (
+            experiment.optics,
+            upsampling,
+            plan.frame_shape,
+        )
+        self._pixel_um = calibration.pixel_um or experiment.pixel_um
+        self._aberration = {str(n): rad for n, rad in settings.aberration_rad.items()}
+        s = settings
+        self._effort = Effort(s.rounds, s.iterations, s.recover_pupil, s.recover_light)
+        self._sources = [
+            calibrated_source(experiment, plan.channels[k // foci].name, calibration)
+            for k in range(plan.frames_per_slot)
+        ]
+        self._z_um = [
+            calibration.true_focus_um(plan.foci_um[k % foci]) for k in range(plan.frames_per_slot)
+        ]
+        self.bright = torch.tensor(
+            [background_intensity(s, experiment.optics) > 0 for s in self._sources]
+        )
+
+    def waves(self, some: torch.Tensor) -> Waves:
+        """Of the frames with these numbers."""
+        return make_waves(
+            [self._sources[k] for k in some.tolist()],
+            self._optics,
+            self._pixel_um,
+            self._shape,
+            self._upsampling,
+            [self._z_um[k] for k in some.tolist()],
+            self._aberration,
+        )
+
+    def solve(
+        self, frames: torch.Tensor, valid: torch.Tensor, some: torch.Tensor
+    ) -> tuple[Waves, Solution]:
+        waves = self.waves(some)
+        with torch.inference_mode():
+            return waves, solve(waves, frames[some], valid[some], self._effort)
+
+    @staticmethod
+    def errors(
+        waves: Waves,
+        light: torch.Tensor,
+        found: Solution,
+        frames: torch.Tensor,
+        valid: torch.Tensor,
+    ) -> torch.Tensor:
+        """``[k]`` Σ (|ψ| - √I)² of each frame, all frozen."""
+        with torch.inference_mode():
+            made = Imaging(waves).frames(found.spectrum, found.pupil, light)
+        missed = (made.sqrt() - frames.clamp_min(0).sqrt()).square()
+        return (missed * valid).sum((1, 2))
+
+    def light_between(
+        self, left: torch.Tensor, kept: torch.Tensor, light: torch.Tensor
+    ) -> torch.Tensor:
+        """``[l]`` intensities of frames that were left out: a mean of the nearest ones', in logarithms."""
+        at = torch.stack([_direction(s) for s in self._sources])
+        apart = torch.cdist(at[left], at[kept])
+        nearest = torch.cdist(at[kept], at[kept]).fill_diagonal_(torch.inf).amin(1).median()
+        share = torch.exp(-(apart / nearest).square() / 2)
+        return ((share @ light.double().log()) / share.sum(1)).exp().to(light.dtype)
+
+
+def _direction(source: Source) -> torch.Tensor:
+    """``[2]`` where the light of a frame comes from, on the whole."""
+    return source.weights @ source.frequencies
+
+
+def _share(errors: torch.Tensor, power: torch.Tensor) -> float | None:
+    return float(errors.sum() / power.sum()) if len(power) else None
+
+
+def fpm_text(data: dict[str, Any]) -> str:
+    """The figures as a person reads them."""
+    conditions = data["conditions"]
+    held_out = data["nmse_held_out"]
+    lines = [
+        f"fpm: {conditions['experiment']}, {conditions['frames']} frames of "
+        f"{conditions['frame_px'][0]} x {conditions['frame_px'][1]} pixels, "
+        f"phase {conditions['upsampling']} times finer",
+        f"  explained in {data['seconds']:.1f} s on {conditions['threads']} threads",
+        "  amplitude NMSE, everything frozen (0 is a perfect model)",
+        f"    all frames   {data['nmse']:.4f}",
+        f"    brightfield  {data['nmse_brightfield']:.4f}",
+    ]
+    if data["nmse_darkfield"] is not None:
+        lines.append(f"    darkfield    {data['nmse_darkfield']:.4f}")
+    if held_out is not None:
+        lines.append(
+            f"    left out     {held_out:.4f}  (one frame in {_EVERY}, explained by the others)"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,145 @@
+"""The method `fpm`, loaded: tile by tile, each under the LED angles of its own place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from pipeline.calibration import Calibration
+from pipeline.errors import SlotError
+from pipeline.experiment import Experiment, LedIllumination
+from pipeline.methods.contract import Reconstruction
+from pipeline.methods.fill import fill_invalid
+from pipeline.methods.fpm.imaging import Imaging, object_field
+from pipeline.methods.fpm.positions import array_step, position_wishes
+from pipeline.methods.fpm.settings import FpmSettings
+from pipeline.methods.fpm.solver import Effort, Solution, solve
+from pipeline.methods.fpm.waves import Waves, make_waves
+from pipeline.methods.mosaic import Mosaic, Span, plan_spans
+from pipeline.optics.illumination import Source, place_source
+from pipeline.optics.unwrap import unwrap
+
+# Looks at the positions, and steps of the gradient between them. By the time of a look the object has
+# followed wrong LEDs most of the way: a tenth of the error is left to be seen.
+_LOOKS, _BETWEEN, _GAIN = 6, 3, 10.0
+# Less light than this, of the background, is none.
+_DARK = 1e-3
+
+
+class FpmReconstructor:
+    """`fpm`, loaded for one camera, geometry and device."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        calibration: Calibration,
+        settings: FpmSettings,
+        upsampling: int,
+        device: str,
+    ) -> None:
+        self._experiment, self._calibration = experiment, calibration
+        self._settings, self._upsampling = settings, upsampling
+        self._device = torch.device(device)
+        plan = experiment.plan()
+        self._pixel_um = calibration.pixel_um or experiment.pixel_um
+        foci = len(plan.foci_um)
+        self._channels = [plan.channels[k // foci].name for k in range(plan.frames_per_slot)]
+        self._z_um = [
+            calibration.true_focus_um(plan.foci_um[k % foci]) for k in range(plan.frames_per_slot)
+        ]
+        shape = plan.frame_shape
+        self._mosaic = Mosaic(
+            shape, plan_spans(shape, settings.tile_px, settings.overlap_px), upsampling
+        )
+        # Of a field of one tile they are the same at every call.
+        spans = self._mosaic.spans
+        self._only = self.waves(spans[0]) if len(spans) == 1 else None
+
+    @torch.inference_mode()
+    def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
+        """See `Reconstructor`; images are phase and amplitude, ``[B, 2, s·Y, s·X]``."""
+        frames, valid = frames.to(self._device), valid.to(self._device)
+        frames = fill_invalid(frames, valid)
+        if float(frames.amax()) < _DARK:
+            raise SlotError("the frames of fpm are black", "check the light, or the darks")
+        fields, predicted = [], torch.empty_like(frames)
+        for number_of, (measured, usable) in enumerate(zip(frames, valid, strict=True)):
+            phases, amplitudes = {}, {}
+            for number, span in enumerate(self._mosaic.spans):
+                waves, found = self.solve(span.cut(measured), span.cut(usable), span)
+                # Where tiles overlap, the last one's: it has fitted them as well as the others.
+                span.cut(predicted[number_of])[:] = Imaging(waves).frames(
+                    found.spectrum, found.pupil, found.light
+                )
+                field = object_field(found.spectrum)
+                amplitudes[number] = field.abs()
+                phases[number] = unwrap(field.angle(), amplitudes[number])
+            amplitude = self._mosaic.together(amplitudes, align=False)
+            fields.append(torch.stack([self._mosaic.together(phases), amplitude]))
+        return Reconstruction(torch.stack(fields), predicted)
+
+    def solve(
+        self, frames: torch.Tensor, valid: torch.Tensor, span: Span
+    ) -> tuple[Waves, Solution]:
+        """Object, pupil and light of one tile ``[K, y, x]``, and the waves that they are for."""
+        s = self._settings
+        waves = self._only or self.waves(span)
+        effort = Effort(s.rounds, s.iterations, s.recover_pupil, s.recover_light)
+        if not s.refine_positions:
+            return waves, solve(waves, frames, valid, effort)
+        sources = self.sources(span)
+        found = solve(
+            waves, frames, valid, Effort(s.rounds, _BETWEEN, s.recover_pupil, s.recover_light)
+        )
+        for look in range(_LOOKS):
+            wish = position_wishes(waves, frames, valid, found, self._pixel_um)
+            sources = _moved(sources, wish.steps.cpu(), wish.weights.cpu(), self._experiment)
+            waves = self._waves(sources, span.shape)
+            between = s.iterations if look == _LOOKS - 1 else _BETWEEN
+            found = solve(
+                waves, frames, valid, Effort(0, between, s.recover_pupil, s.recover_light), found
+            )
+        return waves, found
+
+    def sources(self, span: Span) -> list[Source]:
+        """The light of every frame as a tile's middle sees it."""
+        light = self._experiment.illumination
+        assert isinstance(light, LedIllumination), "refused by measurement"
+        y, x = span.centre
+        height, width = self._mosaic.shape
+        place = np.array([x - width / 2, y - height / 2]) * self._pixel_um / 1e3
+        return [
+            place_source(self._experiment, channel, self._calibration, (place[0], place[1]))
+            for channel in self._channels
+        ]
+
+    def waves(self, span: Span) -> Waves:
+        """Windows and pupils of a tile."""
+        return self._waves(self.sources(span), span.shape)
+
+    def _waves(self, sources: Sequence[Source], shape: tuple[int, int]) -> Waves:
+        return make_waves(
+            sources,
+            self._experiment.optics,
+            self._pixel_um,
+            shape,
+            self._upsampling,
+            self._z_um,
+            {str(name): rad for name, rad in self._settings.aberration_rad.items()},
+            self._device,
+        )
+
+
+def _moved(
+    sources: Sequence[Source], steps: torch.Tensor, weights: torch.Tensor, experiment: Experiment
+) -> list[Source]:
+    """The same light from where the whole array is found to be."""
+    wavelength_um = experiment.optics.wavelength_um
+    sines = -torch.cat([s.frequencies for s in sources]) * wavelength_um
+    change = _GAIN * array_step(sines, steps, weights, wavelength_um)
+    return [
+        Source(s.frequencies - c[None] / wavelength_um, s.weights, s.power)
+        for s, c in zip(sources, change, strict=True)
+    ]
