@@ -103,7 +103,7 @@ def test_arcs_that_meet_share_no_led_and_lose_none(demo_data):
     array = {"kind": "rings", "distance_mm": 60.0, "rings": rings}
     light = light_of(demo_data, array, arcs).illumination
     lit = [light.leds(name, 0.1).tolist() for name in arcs]
-    assert sorted(sum(lit, [])) == list(range(12))
+    assert sorted(led for leds in lit for led in leds) == list(range(12))
     assert [len(leds) for leds in lit] == [4, 4, 4]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def test_tiles_cover_the_field_and_overlap(shape, tile, share):
         assert span.shape == tuple(min(n, tile) for n in shape)
     assert int(covered.min()) >= 1
     columns = sorted({s.x for s in spans})
-    for left, right in zip(columns, columns[1:], strict=False):
+    for left, right in pairwise(columns):
         assert left[1] - right[0] >= overlap
 
 
