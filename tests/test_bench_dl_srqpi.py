@@ -13,8 +13,8 @@ from pipeline.bench.dl_srqpi import DlSrqpiBench, bench_dl_srqpi
 from pipeline.bench.dl_srqpi_gpu import GpuBench
 from pipeline.errors import MethodError
 from pipeline.methods.dl_srqpi import DlSrqpi
-from pipeline.methods.dl_srqpi.header import sha256
 from pipeline.methods.dl_srqpi.record import NetworkRecord
+from pipeline.methods.weights_file import sha256
 
 PAPER = NetworkRecord(form="paper", width=4, levels=2)
 SMALL = DlSrqpiBench(

@@ -28,12 +28,13 @@ from pipeline.methods.dl_srqpi.fit import (
     weights_named,
     why_unfit,
 )
-from pipeline.methods.dl_srqpi.header import METADATA_KEY, read_record, sha256
+from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor
 from pipeline.methods.dl_srqpi.record import NetworkRecord, UNetRecord
 from pipeline.methods.dl_srqpi.settings import Packaged
 from pipeline.methods.dl_srqpi.tiles import plan_tiles
 from pipeline.methods.dl_srqpi.weights import load_network, save_weights
+from pipeline.methods.weights_file import METADATA_KEY, sha256
 
 
 @pytest.fixture(autouse=True)

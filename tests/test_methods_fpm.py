@@ -114,7 +114,7 @@ def aligned_error(found, phase, absorption):
 
 
 def test_a_specimen_is_found_with_the_pupil_and_the_light():
-    """An unknown aberration and LEDs of unknown brightness: left as they are, the first costs phase, the second amplitude."""
+    """An unknown aberration and LEDs of unknown brightness: the first costs phase, the second amplitude."""
     experiment = fpm_experiment()
     phase, absorption = blobs(4, seed=1)
     generator = torch.Generator().manual_seed(2)

@@ -15,12 +15,13 @@ from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError, MethodError
 from pipeline.experiment import Experiment, parse_experiment
 from pipeline.methods.dl_srqpi.conditions import NUMBERS, Conditions
-from pipeline.methods.dl_srqpi.header import read_record, sha256
+from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.inputs import CHANNELS, NetworkInputs
 from pipeline.methods.dl_srqpi.networks import build_network
 from pipeline.methods.dl_srqpi.networks.layers import channels_last
 from pipeline.methods.dl_srqpi.record import NetworkRecord, OpticsRecord, UNetRecord
 from pipeline.methods.dl_srqpi.weights import load_network
+from pipeline.methods.weights_file import sha256
 from pipeline.optics.sensor import bin_pixels
 from pipeline.quality import align_piston, ssim
 from pipeline.samples import training_field

@@ -30,12 +30,13 @@ from pipeline.experiment import Experiment
 from pipeline.lifecycle.demo import demo_experiment
 from pipeline.methods.dl_srqpi import DlSrqpi
 from pipeline.methods.dl_srqpi.fit import PACKAGED, default_weights
-from pipeline.methods.dl_srqpi.header import read_record, sha256
+from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.inference import DlSrqpiReconstructor
 from pipeline.methods.dl_srqpi.inputs import CHANNELS
 from pipeline.methods.dl_srqpi.networks import build_network
 from pipeline.methods.dl_srqpi.record import NetworkRecord
 from pipeline.methods.dl_srqpi.settings import Packaged
+from pipeline.methods.weights_file import sha256
 
 PAPER = NetworkRecord(form="paper", width=64, levels=4)
 # Beside the packaged networks, untrained, for what their forms cost on the live path.

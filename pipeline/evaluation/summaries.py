@@ -19,7 +19,7 @@ from pipeline.evaluation.plan import Row
 from pipeline.evaluation.rows import FieldScores, HeadlineField
 from pipeline.evaluation.scores import FIGURES, Scores, mean_scores
 from pipeline.evaluation.setting import Setting
-from pipeline.methods.dl_srqpi.header import sha256
+from pipeline.methods.weights_file import sha256
 from pipeline.quality.slope import slope_by_size
 
 

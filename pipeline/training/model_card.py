@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.methods.dl_srqpi.header import sha256
 from pipeline.methods.dl_srqpi.record import WeightsRecord
+from pipeline.methods.weights_file import sha256
 
 _LABEL_FIGURES = ("ssim", "ssim_foreground", "rmse_rad", "frc_cutoff")
 

@@ -16,10 +16,10 @@ from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment
 from pipeline.instrument import resolve_calibration
 from pipeline.methods.dl_srqpi.fit import weights_named
-from pipeline.methods.dl_srqpi.header import sha256
 from pipeline.methods.dl_srqpi.networks import Network, build_network
 from pipeline.methods.dl_srqpi.record import NetworkRecord, TrainingRecord, WeightsRecord
 from pipeline.methods.dl_srqpi.weights import load_network, save_weights
+from pipeline.methods.weights_file import sha256
 from pipeline.training import Scope
 from pipeline.training.inherit import inherited
 from pipeline.training.model_card import write_model_card

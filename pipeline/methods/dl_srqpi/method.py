@@ -16,9 +16,10 @@ from pipeline.methods.dl_srqpi.fit import (
     true_conditions,
     why_unfit,
 )
-from pipeline.methods.dl_srqpi.header import read_record, sha256
+from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings
 from pipeline.methods.settings import read_settings
+from pipeline.methods.weights_file import sha256
 
 if TYPE_CHECKING:
     from pipeline.methods.contract import Reconstructor
