@@ -18,9 +18,9 @@ from pipeline.methods.dl_srqpi.conditions import NUMBERS, Conditions
 from pipeline.methods.dl_srqpi.header import read_record
 from pipeline.methods.dl_srqpi.inputs import CHANNELS, NetworkInputs
 from pipeline.methods.dl_srqpi.networks import build_network
-from pipeline.methods.dl_srqpi.networks.layers import channels_last
 from pipeline.methods.dl_srqpi.record import NetworkRecord, OpticsRecord, UNetRecord
 from pipeline.methods.dl_srqpi.weights import load_network
+from pipeline.methods.precision import channels_last
 from pipeline.methods.weights_file import sha256
 from pipeline.optics.sensor import bin_pixels
 from pipeline.quality import align_piston, ssim
@@ -46,6 +46,7 @@ from pipeline.training.optimizers import Optimizers
 from pipeline.training.prefetch import Prefetched
 from pipeline.training.ranges import Ranges
 from pipeline.training.settings import TrainingSettings
+from pipeline.training.task import dl_srqpi_task
 from pipeline.training.train_dl_srqpi import train_dl_srqpi
 from pipeline.training.trainer import Budget, Trainer
 from pipeline.training.validation import Validation
@@ -384,8 +385,7 @@ def trainer(tmp_path, fields, steps, settings=SMALL, seed=0, **kwargs) -> Traine
     sets = fields if isinstance(fields, list) else [fields]
     torch.manual_seed(seed)
     return Trainer(
-        build_network(settings.network),
-        Batches(sets, [1.0] * len(sets), settings),
+        dl_srqpi_task(build_network(settings.network), Batches(sets, [1.0] * len(sets), settings)),
         settings,
         seed,
         Budget(steps),
@@ -520,7 +520,7 @@ def test_a_diverging_training_stops(tmp_path, fields):
 
 def test_kernels_learn_by_muon_where_they_lie_and_all_else_by_adam():
     network = channels_last(build_network(TWO_UNETS))
-    optimizers = Optimizers(network, weight_decay=0.0)
+    optimizers = Optimizers(network, network.inner_kernels(), weight_decay=0.0)
     before = {n: value.detach().clone() for n, value in network.named_parameters()}
     x, numbers = torch.randn(2, CHANNELS, 16, 16), torch.randn(2, NUMBERS)
     kernels = torch.randn(2, 16, 11, 11)
@@ -550,11 +550,11 @@ def test_optimizers_go_on_where_they_were():
 
     torch.manual_seed(0)
     one = channels_last(build_network(TWO_UNETS))
-    first = Optimizers(one, weight_decay=1e-4)
+    first = Optimizers(one, one.inner_kernels(), weight_decay=1e-4)
     stepped(one, first, 2)
     two = channels_last(build_network(TWO_UNETS))
     two.load_state_dict(one.state_dict())
-    second = Optimizers(two, weight_decay=1e-4)
+    second = Optimizers(two, two.inner_kernels(), weight_decay=1e-4)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     stepped(one, first, 2)
     stepped(two, second, 2)

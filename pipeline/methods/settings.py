@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -10,6 +10,9 @@ from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, Strict
 
 Settings = TypeVar("Settings", bound=Strict)
+
+Precision = Literal["auto", "fp32", "bf16"]
+"""Of a network's layers; see `pipeline.methods.precision`."""
 
 
 def read_settings(model: type[Settings], experiment: Experiment) -> Settings:

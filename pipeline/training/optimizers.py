@@ -8,11 +8,11 @@ batches of four. It is torch's own; that takes matrices only, so it is given the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-
-from pipeline.methods.dl_srqpi.networks import Network
+from torch import nn
 
 
 class Optimizers:
@@ -22,13 +22,17 @@ class Optimizers:
     ----------
     network
         Its kernels lie in memory as `channels_last` puts them, and stay where they are.
+    inner_kernels
+        ``[out, in, y, x]`` of its convolutions, for Muon; not of first layers, which read inputs: each is a
+        direction of its own.
     weight_decay
         Of both.
     """
 
-    def __init__(self, network: Network, weight_decay: float) -> None:
-        # The first layer reads the inputs, of which each is a direction of its own.
-        _, *self._kernels = (p for p in network.body.parameters() if p.ndim == 4)
+    def __init__(
+        self, network: nn.Module, inner_kernels: Sequence[nn.Parameter], weight_decay: float
+    ) -> None:
+        self._kernels = list(inner_kernels)
         mine = {id(kernel) for kernel in self._kernels}
         self._matrices = [torch.nn.Parameter(_matrix(k.data)) for k in self._kernels]
         self._all = list(network.parameters())

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
-from pipeline.training.batches import Batch
+Drawn = TypeVar("Drawn")
 
 
-class Prefetched:
+class Prefetched(Generic[Drawn]):
     """The batches of consecutive steps, in order, from several threads.
 
     A batch is a function of its step alone, so that it doesn't matter who draws it, or when. The transforms
@@ -27,10 +27,10 @@ class Prefetched:
         Draw so many at a time; as many wait. 0 draws when asked.
     """
 
-    def __init__(self, draw: Callable[[int], Batch], first: int, threads: int) -> None:
+    def __init__(self, draw: Callable[[int], Drawn], first: int, threads: int) -> None:
         self._draw, self._next = draw, first
         self._pool = ThreadPoolExecutor(threads, "livephase-batch") if threads else None
-        self._waiting: deque[Future[Batch]] = deque()
+        self._waiting: deque[Future[Drawn]] = deque()
         for _ in range(2 * threads):
             self._ask()
 
@@ -46,7 +46,7 @@ class Prefetched:
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
-    def take(self) -> Batch:
+    def take(self) -> Drawn:
         """The next one. Raises what drawing it raised."""
         if self._pool is None:
             self._next += 1

@@ -10,7 +10,20 @@ from pipeline.experiment import Strict
 from pipeline.methods.dl_srqpi.record import NetworkRecord
 
 
-class TrainingSettings(Strict):
+class Schedule(Strict):
+    """How any network's weights are led."""
+
+    learning_rate: PositiveFloat = 2e-3
+    """At its peak; rises over the first hundredth, then falls as a cosine."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    average_steps: PositiveInt = 400
+    """Steps over which the kept weights are averaged (exponentially)."""
+    freeze_norms_at: float = Field(default=0.2, ge=0, le=1)
+    """Share of the training after which batch norms' statistics are those of inference: statistics of
+    each batch would hide the absolute contrast, and with it the scale of the phase."""
+
+
+class TrainingSettings(Schedule):
     """Of one training of dl_srqpi."""
 
     network: NetworkRecord = Field(default_factory=NetworkRecord)
@@ -32,14 +45,6 @@ class TrainingSettings(Strict):
     noise: tuple[PositiveFloat, PositiveFloat] = (0.0015, 0.02)
     """Range of the noise's standard deviation per unit of background, the lower half of its
     logarithm in two cases of three."""
-    learning_rate: PositiveFloat = 2e-3
-    """At its peak; rises over the first hundredth, then falls as a cosine."""
-    weight_decay: float = Field(default=1e-4, ge=0)
-    average_steps: PositiveInt = 400
-    """Steps over which the kept weights are averaged (exponentially)."""
-    freeze_norms_at: float = Field(default=0.2, ge=0, le=1)
-    """Share of the training after which batch norms' statistics are those of inference: statistics of
-    each batch would hide the absolute contrast, and with it the scale of the phase."""
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:

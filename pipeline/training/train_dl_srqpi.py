@@ -29,6 +29,7 @@ from pipeline.training.presets import network_name, network_named
 from pipeline.training.recordings import has_truth, label_quality
 from pipeline.training.settings import FINE_TUNING, TrainingSettings
 from pipeline.training.sources import make_sources
+from pipeline.training.task import dl_srqpi_task
 from pipeline.training.trainer import Budget, Event, Trainer
 from pipeline.training.validation import Validation
 
@@ -158,8 +159,7 @@ def train_dl_srqpi(
         )
 
     trainer = Trainer(
-        begun,
-        sources.batches(settings),
+        dl_srqpi_task(begun, sources.batches(settings)),
         settings,
         seed,
         budget,

@@ -9,21 +9,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
 from pipeline.errors import MethodError
-from pipeline.methods.dl_srqpi.networks import Network
-from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf16
-from pipeline.training.batches import Batch, Batches
+from pipeline.methods.precision import channels_last, computes_bf16
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.field_making import processors
-from pipeline.training.loss import training_loss
 from pipeline.training.optimizers import Optimizers
 from pipeline.training.prefetch import Prefetched
-from pipeline.training.settings import TrainingSettings
+from pipeline.training.settings import Schedule
 
 # Share of the training over which the learning rate rises.
 _RISE = 0.01
@@ -62,22 +59,44 @@ class Event:
     best: bool = False
 
 
+Net = TypeVar("Net", bound=nn.Module)
+Drawn = TypeVar("Drawn")
 # Given averaged weights in evaluation mode: named figures; `score` (higher is better) decides.
-Validate = Callable[[Network], dict[str, float]]
+Validate = Callable[[Net], dict[str, float]]
 # Given the best weights so far, the event that made them: writes the weights file.
-Keep = Callable[[Network, Event], None]
+Keep = Callable[[Net, Event], None]
 
 
-class Trainer:
-    """One training.
+@dataclass(frozen=True)
+class Task(Generic[Net, Drawn]):
+    """What is trained on what.
 
     Parameters
     ----------
     network
         To begin with; is trained in place.
-    batches, settings, seed
-        With the network and a budget in steps they decide the weights: bit for bit on one kind of
-        processor with one number of threads.
+    inner_kernels
+        Of its parameters those that Muon is to learn.
+    draw
+        The batch of (seed, step): a function of both alone.
+    loss
+        Of (network, batch, device, whether the device computes in bf16); moves the batch there.
+    """
+
+    network: Net
+    inner_kernels: Callable[[Net], list[nn.Parameter]]
+    draw: Callable[[int, int], Drawn]
+    loss: Callable[[Net, Drawn, torch.device, bool], torch.Tensor]
+
+
+class Trainer(Generic[Net, Drawn]):
+    """One training.
+
+    Parameters
+    ----------
+    task, settings, seed
+        With a budget in steps they decide the weights: bit for bit on one kind of processor with one number of
+        threads.
     identity
         Of all that decides the weights, in words: a checkpoint of another training is refused.
     checkpoint
@@ -93,9 +112,8 @@ class Trainer:
 
     def __init__(
         self,
-        network: Network,
-        batches: Batches,
-        settings: TrainingSettings,
+        task: Task[Net, Drawn],
+        settings: Schedule,
         seed: int,
         budget: Budget,
         identity: str,
@@ -104,7 +122,7 @@ class Trainer:
         checkpoint_s: float = 180.0,
         validations: int = 16,
     ) -> None:
-        self._batches, self._settings = batches, settings
+        self._task, self._settings = task, settings
         self._seed, self._budget, self._path = seed, budget, checkpoint
         self._device = torch.device(device)
         self._checkpoint_s, self._validations = checkpoint_s, validations
@@ -117,11 +135,13 @@ class Trainer:
             if self._device.type == "cpu"
             else torch.cuda.is_bf16_supported(including_emulation=False)
         )
-        self._network = channels_last(network.to(self._device))
+        self._network = channels_last(task.network.to(self._device))
         for module in self._norms():
             module.momentum = _NORM_MOMENTUM
         self._average = copy.deepcopy(self._network).eval()
-        self._optimizers = Optimizers(self._network, settings.weight_decay)
+        self._optimizers = Optimizers(
+            self._network, task.inner_kernels(self._network), settings.weight_decay
+        )
         # Norms' running statistics are averaged, too; their counters are no numbers to average.
         pairs = zip(
             self._average.state_dict().values(), self._network.state_dict().values(), strict=True
@@ -138,7 +158,9 @@ class Trainer:
         """Steps done, those before a resume included."""
         return self._step
 
-    def run(self, validate: Validate, keep: Keep, report: Callable[[Event], None]) -> None:
+    def run(
+        self, validate: Validate[Net], keep: Keep[Net], report: Callable[[Event], None]
+    ) -> None:
         """Train to the end of the budget.
 
         The checkpoint stays, for the caller to `forget` once nothing more is to be done: a call after the end
@@ -163,9 +185,9 @@ class Trainer:
 
     def _run(
         self,
-        batches: Prefetched,
-        validate: Validate,
-        keep: Keep,
+        batches: Prefetched[Drawn],
+        validate: Validate[Net],
+        keep: Keep[Net],
         report: Callable[[Event], None],
     ) -> None:
         begun = time.monotonic() - self._seconds
@@ -187,8 +209,8 @@ class Trainer:
                 self._save()
                 saved = self._seconds
 
-    def _draw(self, step: int) -> Batch:
-        return self._batches.draw(self._seed, step)
+    def _draw(self, step: int) -> Drawn:
+        return self._task.draw(self._seed, step)
 
     def _drawing_threads(self) -> int:
         # A CPU that computes the network has no core to spare; a GPU waits for one that draws.
@@ -201,12 +223,12 @@ class Trainer:
         fall = (progress - _RISE) / (1 - _RISE)
         return peak * max(0.5 * (1 + math.cos(math.pi * fall)), 1e-3)
 
-    def _train_step(self, batch: Batch, rate: float, progress: float) -> float:
+    def _train_step(self, batch: Drawn, rate: float, progress: float) -> float:
         self._network.train()
         if progress >= self._settings.freeze_norms_at:
             for module in self._norms():
                 module.eval()
-        loss = self._loss(batch)
+        loss = self._task.loss(self._network, batch, self._device, self._bf16)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MethodError(
@@ -218,15 +240,6 @@ class Trainer:
         self._update_average()
         return value
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        inputs = batch.inputs.to(self._device).contiguous(memory_format=torch.channels_last)
-        truth, spans = batch.phases.to(self._device), batch.spans.to(self._device)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            phases = self._network.phases(
-                inputs, batch.conditions.to(self._device), batch.kernels.to(self._device)
-            )
-        return training_loss([phase.float() for phase in phases], truth, spans)
-
     def _update_average(self) -> None:
         # At the start the mean reaches back over few steps: not to the random initial weights.
         keep = min(1 - 1 / self._settings.average_steps, self._step / (self._step + 10))
@@ -235,7 +248,11 @@ class Trainer:
                 mean.lerp_(now, 1 - keep)
 
     def _validate(
-        self, event: Event, validate: Validate, keep: Keep, report: Callable[[Event], None]
+        self,
+        event: Event,
+        validate: Validate[Net],
+        keep: Keep[Net],
+        report: Callable[[Event], None],
     ) -> None:
         figures = validate(self._average)
         best = figures["score"] > self._best

@@ -14,11 +14,12 @@ from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.methods.dl_srqpi.cuda import Compute, replayed
 from pipeline.methods.dl_srqpi.inputs import NetworkInputs
 from pipeline.methods.dl_srqpi.networks import Network
-from pipeline.methods.dl_srqpi.networks.layers import channels_last, computes_bf16
-from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings, Precision
+from pipeline.methods.dl_srqpi.settings import DlSrqpiSettings
 from pipeline.methods.dl_srqpi.tiles import by_tiles, bytes_per_pixel, plan_tiles
 from pipeline.methods.dl_srqpi.weights import load_network
 from pipeline.methods.fill import fill_invalid
+from pipeline.methods.precision import body_dtype, channels_last
+from pipeline.methods.settings import Precision
 
 # Shapes of frames that it is ready for: a run has one; each has a filter, and on a GPU a graph with its tensors.
 _MOST_SHAPES = 4
@@ -63,7 +64,7 @@ class DlSrqpiReconstructor:
         network.specialise(numbers)
         self._numbers = numbers[None].to(self._device)
         self._network = channels_last(network.to(self._device))
-        self.body_dtype = _body_dtype(self._device, precision)
+        self.body_dtype = body_dtype(self._device, precision)
         self._network.body.to(self.body_dtype)
         self._most_px = 1e6 * memory_mb / bytes_per_pixel(network, self.body_dtype)
 
@@ -128,17 +129,3 @@ class DlSrqpiReconstructor:
             return phase.sub_(background_level(phase)[..., None, None])
 
         return compute
-
-
-def _body_dtype(device: torch.device, precision: Precision) -> torch.dtype:
-    """What the network's body computes in; its last layer is always float32."""
-    if precision == "fp32":
-        return torch.float32
-    if precision == "bf16":
-        return torch.bfloat16
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            # A GPU without bf16 imitates it, slowly.
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float32
-    return torch.bfloat16 if computes_bf16() else torch.float32

@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from pipeline.experiment import Strict
+from pipeline.methods.settings import Precision
 
 Packaged = Literal["base", "fast"]
-Precision = Literal["auto", "fp32", "bf16"]
 
 
 class DlSrqpiSettings(Strict):

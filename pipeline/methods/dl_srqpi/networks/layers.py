@@ -47,6 +47,10 @@ class Network(nn.Module, ABC):
         """As `forward`, with the phases that were found on the way before it: what a training looks at."""
         return [self(inputs, conditions, kernels)]
 
+    def inner_kernels(self) -> list[nn.Parameter]:
+        """Of the body's convolutions but the first, which reads the inputs."""
+        return [p for p in self.body.parameters() if p.ndim == 4][1:]
+
     @abstractmethod
     def specialise(self, conditions: torch.Tensor) -> None:
         """Fold norms and one set of conditions ``[NUMBERS]`` into the convolutions, in place, for inference only.
@@ -124,17 +128,3 @@ def in_full_precision(layer: nn.Conv2d, features: torch.Tensor) -> torch.Tensor:
     with torch.autocast(features.device.type, enabled=False):
         out: torch.Tensor = layer(features.float())
         return out
-
-
-def channels_last(network: Network) -> Network:
-    """Kernels in the layout in which convolutions are fastest, in place."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network
-
-
-def computes_bf16() -> bool:
-    """Whether this processor has bf16 instructions; without them bf16 is slower than float32."""
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))

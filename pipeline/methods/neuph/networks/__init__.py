@@ -1,0 +1,8 @@
+"""NeuPh's encoders and its decoder, plain and folded."""
+
+from pipeline.methods.neuph.networks.decoder import Decoder, FoldedDecoder
+from pipeline.methods.neuph.networks.encoder import Encoders
+from pipeline.methods.neuph.networks.grid import Grid
+from pipeline.methods.neuph.networks.network import NeuPh
+
+__all__ = ["Decoder", "Encoders", "FoldedDecoder", "Grid", "NeuPh"]

@@ -1,0 +1,57 @@
+"""Frames to latent: residual blocks without norms, on the camera's grid (EDSR; Lim et al., CVPR Workshops 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pipeline.methods.neuph.record import NeuPhNetwork
+
+
+class _Block(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1)
+        self.second = nn.Conv2d(features, features, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, F, Y, X]`` → the same shape."""
+        out: torch.Tensor = x + self.second(functional.relu_(self.first(x)))
+        return out
+
+
+class Encoder(nn.Module):
+    """One kind of frame to its part of the latent."""
+
+    def __init__(self, images: int, blocks: int, features: int) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(images, features, 3, padding=1)
+        self.blocks = nn.Sequential(*(_Block(features) for _ in range(blocks)))
+        self.tail = nn.Conv2d(features, features, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """``[B, images, Y, X]`` → ``[B, F, Y, X]``."""
+        first = self.head(images)
+        out: torch.Tensor = first + self.tail(self.blocks(first))
+        return out
+
+
+class Encoders(nn.Module):
+    """Brightfield, darkfield and DPC images each through an encoder of their own.
+
+    Parameters
+    ----------
+    record
+        The network's sizes.
+    """
+
+    def __init__(self, record: NeuPhNetwork) -> None:
+        super().__init__()
+        self.images = record.encoders
+        self.parts = nn.ModuleList(Encoder(n, record.blocks, record.features) for n in self.images)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``[B, frames + 1, Y, X]`` (brightfield, darkfield, DPC) → latent ``[B, D, Y, X]``."""
+        kinds = torch.split(inputs, list(self.images), dim=1)
+        return torch.cat([part(kind) for part, kind in zip(self.parts, kinds, strict=True)], 1)

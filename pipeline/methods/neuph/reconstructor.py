@@ -1,0 +1,107 @@
+"""The method `neuph`, loaded: a latent of each tile, and phase out of it on any grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pipeline.calibration import Calibration
+from pipeline.errors import SlotError
+from pipeline.experiment import Experiment
+from pipeline.methods.background import zero_background
+from pipeline.methods.contract import Reconstruction
+from pipeline.methods.mosaic import Mosaic, plan_spans
+from pipeline.methods.neuph.inputs import NeuPhInputs, scaled
+from pipeline.methods.neuph.networks import FoldedDecoder, Grid, NeuPh
+from pipeline.methods.neuph.record import WeightsRecord
+from pipeline.methods.neuph.settings import NeuPhSettings
+from pipeline.methods.neuph.weights import load_network
+from pipeline.methods.precision import body_dtype, channels_last
+
+
+class NeuPhReconstructor:
+    """Frames ``[B, K, Y, X]`` → phase ``[B, 1, u·Y, u·X]`` in radians, background at zero.
+
+    Parameters
+    ----------
+    network, record
+        As loaded.
+    frames
+        Their indices along the slot's K axis, in the record's order of patterns.
+    """
+
+    def __init__(
+        self,
+        network: NeuPh,
+        record: WeightsRecord,
+        experiment: Experiment,
+        calibration: Calibration,
+        settings: NeuPhSettings,
+        frames: Sequence[int],
+        device: str,
+    ) -> None:
+        self._device = torch.device(device)
+        self._dtype = body_dtype(self._device, settings.precision)
+        self._record = record
+        self.upsampling = settings.upsampling or record.training.upsampling
+        bright = sum(p.brightfield for p in record.light.patterns)
+        self._inputs = NeuPhInputs(experiment, calibration, frames, bright, device)
+        self._encoders = channels_last(network.encoders.to(self._device, self._dtype))
+        self._decoder = FoldedDecoder(network.decoder, self._device, self._dtype)
+        shape = experiment.plan().frame_shape
+        spans = plan_spans(shape, settings.tile_px, min(settings.overlap_px, min(shape) // 2))
+        self._mosaic = Mosaic(shape, spans, self.upsampling)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        experiment: Experiment,
+        calibration: Calibration,
+        settings: NeuPhSettings,
+        frames: Sequence[int],
+        device: str,
+    ) -> NeuPhReconstructor:
+        """From a weights file. Raises `MethodError` if it can't be used."""
+        network, record = load_network(path)
+        return cls(network, record, experiment, calibration, settings, frames, device)
+
+    def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
+        """Reconstruct; a dark brightfield frame is a `SlotError`."""
+        with torch.inference_mode():
+            inputs = self.inputs(frames, valid)
+            images = []
+            for one in inputs:
+                tiles = {}
+                for number, span in enumerate(self._mosaic.spans):
+                    grid = Grid.whole(span.shape, self.upsampling)
+                    latent = self.latent(span.cut(one)[None])
+                    tiles[number] = zero_background(self.query(latent, grid))[0]
+                images.append(self._mosaic.together(tiles))
+            return Reconstruction(torch.stack(images)[:, None])
+
+    def inputs(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """``[B, K + 1, Y, X]`` what the encoders see of calibrated frames."""
+        frames = frames.to(self._device, torch.float32)
+        good = valid.to(self._device) & torch.isfinite(frames)
+        if not bool((torch.where(good, frames, 0)[:, 0].mean((-2, -1)) > 0).all()):
+            raise SlotError(
+                "a brightfield frame has no light", "look at the LED array and exposure time"
+            )
+        return scaled(self._inputs(frames, good), self._record.scale)
+
+    def latent(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Of inputs ``[B, K + 1, Y, X]`` what any grid can be asked of: ``[B, Y, X, hidden]``, a vector a pixel.
+
+        It is the encoders' latent after the decoder's first layer, which is the same for all grids.
+        """
+        with torch.inference_mode():
+            seen = inputs.to(self._dtype).contiguous(memory_format=torch.channels_last)
+            return self._decoder.prepared(self._encoders(seen))
+
+    def query(self, latent: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Phase ``[B, Y, X]`` in radians on a grid in the latent's camera pixels; piston as the network has it."""
+        with torch.inference_mode():
+            return self._decoder(latent, grid)

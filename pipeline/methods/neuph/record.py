@@ -1,0 +1,124 @@
+"""What a weights file of neuph says of itself: network, light, optics, training. No torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from pipeline.experiment import Strict
+
+
+class NeuPhNetwork(Strict):
+    """Enough to build the network again."""
+
+    brightfield: PositiveInt = 2
+    """Frames with brightfield light."""
+    darkfield: int = Field(default=3, ge=0)
+    """Frames without."""
+    blocks: PositiveInt = Field(default=8, le=64)
+    """Residual blocks of each of the three encoders."""
+    features: PositiveInt = Field(default=48, le=512)
+    """Of each encoder; the latent has three times as many."""
+    hidden: PositiveInt = Field(default=128, le=1024)
+    """Width of the decoder's hidden layers."""
+    layers: int = Field(default=4, ge=2, le=16)
+    """Hidden layers of the decoder."""
+
+    @property
+    def encoders(self) -> tuple[int, ...]:
+        """Images that each encoder takes: brightfield, darkfield if there is any, DPC."""
+        return tuple(n for n in (self.brightfield, self.darkfield, 1) if n)
+
+    @property
+    def latent(self) -> int:
+        """Features of a latent pixel."""
+        return self.features * len(self.encoders)
+
+    @property
+    def sizes(self) -> str:
+        """In words."""
+        return (
+            f"{len(self.encoders)} encoders of {self.blocks} blocks x {self.features}, "
+            f"decoder of {self.layers} layers x {self.hidden}"
+        )
+
+
+NETWORKS = {
+    "compact": NeuPhNetwork(),
+    "paper": NeuPhNetwork(blocks=32, features=128, hidden=256, layers=5),
+}
+
+
+class PatternRecord(Strict):
+    """The light of one frame."""
+
+    sines: tuple[tuple[float, float], ...] = Field(min_length=1)
+    """(x, y) direction of each of its LEDs, in the camera's axes."""
+    brightfield: bool
+
+
+class LightRecord(Strict):
+    """The optics and patterns of the training data: frames under others give a wrong phase."""
+
+    wavelength_um: PositiveFloat
+    numerical_aperture: PositiveFloat
+    refractive_index: float = Field(ge=1)
+    pixel_um: PositiveFloat
+    """Camera pixel (after binning) at the sample."""
+    z_um: float = 0.0
+    """Of the frames."""
+    patterns: tuple[PatternRecord, ...] = Field(min_length=2)
+    """Of the frames, brightfield first."""
+
+    @property
+    def synthetic_na(self) -> float:
+        """What the patterns' farthest LED adds to the objective's NA: detail finer than λ over it is interpolation."""
+        reach = max(math.hypot(x, y) for p in self.patterns for x, y in p.sines)
+        return reach + self.numerical_aperture
+
+    @model_validator(mode="after")
+    def _brightfield_first(self) -> Self:
+        order = [not p.brightfield for p in self.patterns]
+        if order != sorted(order):
+            raise ValueError("patterns must name brightfield frames before darkfield ones")
+        return self
+
+
+class InputScale(Strict):
+    """What each input image is brought to zero mean and unit variance with, from the training data."""
+
+    mean: tuple[float, ...]
+    """Of each frame, then of the DPC phase."""
+    deviation: tuple[PositiveFloat, ...]
+
+
+class TrainingRecord(Strict):
+    """Where the weights come from, so that they can be made again."""
+
+    seed: int
+    steps: PositiveInt
+    fields: PositiveInt
+    upsampling: PositiveInt
+    """Phase pixels per camera pixel of the training data."""
+    data: str
+    """What the specimens were."""
+    begun_from: str = ""
+    """sha256 of the weights that a fine-tuning began with; empty where it began with none."""
+    minutes: float
+    validation: dict[str, float]
+    livephase: str
+    torch: str
+
+
+class WeightsRecord(Strict):
+    """The metadata of a weights file."""
+
+    format: Literal["livephase neuph 1"] = "livephase neuph 1"
+    name: str = "own"
+    """The network's, in `livephase train --network`; ``own`` for other sizes."""
+    network: NeuPhNetwork
+    light: LightRecord
+    scale: InputScale
+    training: TrainingRecord
