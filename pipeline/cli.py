@@ -349,7 +349,7 @@ def live(
 
 @app.command()
 def train(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi or neuph.")],
     experiment: Annotated[
         Path,
         typer.Option("--experiment", metavar="EXPERIMENT.yaml", help="The optics to train for."),
@@ -382,20 +382,20 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="base, fast, sub_pixel, paper (width 64) or srcnn; base, or that of the weights to begin from, if "
-            "not given.",
+            help="Of dl_srqpi base, fast, sub_pixel, paper (width 64) or srcnn; of neuph compact or paper. The first "
+            "of them, or that of the weights to begin from, if not given.",
         ),
     ] = None,
     conditions: Annotated[
         str,
         typer.Option(
             metavar="own|all",
-            help="own: the experiment's defocus ± 10 % and coherence ± 0.05. "
+            help="Of dl_srqpi. own: the experiment's defocus ± 10 % and coherence ± 0.05. "
             "all: a quarter of its defocus to 3.25 times it, S from 0 to 0.4.",
         ),
     ] = "own",
     upsampling: Annotated[
-        int, typer.Option(min=1, max=8, help="Phase pixels per camera pixel.")
+        int, typer.Option(min=1, max=8, help="Phase pixels per camera pixel; of dl_srqpi.")
     ] = 4,
     begin_from: Annotated[
         Path | None,
@@ -415,11 +415,17 @@ def train(
     ] = None,
     fields: Annotated[
         int | None,
-        typer.Option(min=1, help="Simulated specimens; 400, or 150 to fine-tune, if not given."),
+        typer.Option(
+            min=1,
+            help="Simulated specimens; 400, or 150 to fine-tune, if not given; 320 of neuph.",
+        ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Patches a step; 4 if not given, for a CPU. A GPU is fed by 16."),
+        typer.Option(
+            min=1,
+            help="Patches a step; 4 if not given (6 of neuph), for a CPU. A GPU is fed by 16.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

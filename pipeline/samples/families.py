@@ -19,7 +19,9 @@ from pipeline.samples.culture import LivingCells
 from pipeline.samples.discs import many_discs
 from pipeline.samples.grid import Grid
 from pipeline.samples.lawns import lawn
+from pipeline.samples.leaves import dead_leaves
 from pipeline.samples.mitosis import round_cells
+from pipeline.samples.noise import spectral_noise
 from pipeline.samples.patterns import made_target
 from pipeline.samples.resampling import resampled
 from pipeline.samples.seeding import generator
@@ -32,7 +34,8 @@ from pipeline.samples.webs import thread_web
 
 Floats = NDArray[np.float32]
 
-_TRAINING = 20
+_TRAINING, _NATURAL = 20, 21
+_LEAVES = 0.7
 _MOST_CELLS = 250
 CANVAS_UM = 0.325
 """Fields are drawn in pixels of this size, then resampled: all pixel sizes show the same specimen."""
@@ -68,6 +71,24 @@ def training_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats
         field = _mixture(rng, field, _family(rng)(rng, canvas))
     if rng.random() < _ON_CARPET:
         field = field + np.float32(rng.uniform(0.04, 0.3)) * faint_carpet(rng, canvas)
+    return np.maximum(resampled(_scaled(rng, field), shape), 0)
+
+
+def natural_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats:
+    """A field with the statistics of natural images: dead leaves that fill it, or clouds of a power-law spectrum.
+
+    Parameters as of `training_field`.
+    """
+    rng = generator(seed, _NATURAL)
+    canvas = _canvas(Grid(shape, pixel_um), float(np.exp(rng.uniform(*np.log(_ZOOM)))))
+    if rng.random() < _LEAVES:
+        field = dead_leaves(rng, canvas, cover=float(rng.uniform(1.0, 4.0)), height_rad=1.0)
+    else:
+        longest = float(np.exp(rng.uniform(np.log(20), np.log(150))))
+        cloud = spectral_noise(
+            rng, canvas, exponent=float(rng.uniform(1.2, 2.2)), longest_um=longest
+        )
+        field = np.asarray(cloud - cloud.min(), np.float32)
     return np.maximum(resampled(_scaled(rng, field), shape), 0)
 
 

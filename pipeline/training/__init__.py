@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, nearest
 
-TRAINABLE = ("dl_srqpi",)
+TRAINABLE = ("dl_srqpi", "neuph")
 # How far around the experiment's own conditions: see `training.optics.training_optics`.
 Scope = Literal["own", "all"]
 
@@ -70,6 +70,26 @@ def train(
     _check(method)
     if scope not in get_args(Scope):
         raise ExperimentError(f"there are no conditions '{scope}'", nearest(scope, get_args(Scope)))
+    if method == "neuph":
+        if recordings or scope != "own" or upsampling != 4:
+            raise ExperimentError(
+                "recordings, conditions and upsampling are dl_srqpi's",
+                "leave them out: neuph is trained for the experiment's own light, six times finer than the camera",
+            )
+        from pipeline.training.neuph.train import train_neuph  # noqa: PLC0415 - torch
+
+        return train_neuph(
+            experiment,
+            out,
+            minutes=minutes,
+            steps=steps,
+            seed=seed,
+            network=network,
+            begin_from=begin_from,
+            fields=fields,
+            batch=batch,
+            report=report,
+        )
     from pipeline.training.train_dl_srqpi import train_dl_srqpi  # noqa: PLC0415 - torch
 
     return train_dl_srqpi(

@@ -7,7 +7,9 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -51,7 +53,7 @@ def make_fields(
         If a process dies.
     """
     phases, frames, conditions = [], [], []
-    for phase, seen, under in _made(make_phase, seeds, imaging, min(workers, len(seeds) // 2)):
+    for phase, seen, under in in_processes(partial(_make, make_phase, imaging), seeds, workers):
         phases.append(torch.from_numpy(phase))
         frames.append(torch.from_numpy(seen))
         conditions.append(under)
@@ -61,18 +63,31 @@ def make_fields(
 
 
 _Made = tuple[NDArray[np.float16], NDArray[np.float32], tuple[Conditions, ...]]
+Result = TypeVar("Result")
 
 
-def _made(
-    make_phase: MakePhase, seeds: Sequence[int], imaging: Imaging, workers: int
-) -> Iterator[_Made]:
+def in_processes(
+    make: Callable[[int], Result], seeds: Sequence[int], workers: int
+) -> Iterator[Result]:
+    """What a function makes of seeds, in their order, from several processes.
+
+    Parameters
+    ----------
+    make
+        A function of a module or a `functools.partial` of one, for the processes to import.
+
+    Raises
+    ------
+    MethodError
+        If a process dies.
+    """
+    workers = min(workers, len(seeds) // 2)
     if workers <= 1:
-        yield from (_make(make_phase, seed, imaging) for seed in seeds)
+        yield from (make(seed) for seed in seeds)
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
     try:
-        n = len(seeds)
-        yield from pool.map(_make, [make_phase] * n, seeds, [imaging] * n)
+        yield from pool.map(make, seeds)
     except BrokenProcessPool as error:
         raise MethodError(
             "a process that makes training fields died, most likely for want of memory",
@@ -90,6 +105,6 @@ def _begin_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _make(make_phase: MakePhase, seed: int, imaging: Imaging) -> _Made:
+def _make(make_phase: MakePhase, imaging: Imaging, seed: int) -> _Made:
     phase, frames, conditions = imaging(make_phase, seed)
     return phase.to(torch.float16).numpy(), frames.numpy(), conditions

@@ -25,10 +25,14 @@ class Progress:
         elif "validation" in line:
             figures = line["validation"]
             kept = "kept" if line["kept"] else "not kept"
+            foreground = (
+                f"foreground {figures['ssim_foreground']:.3f}, "
+                if "ssim_foreground" in figures
+                else ""
+            )
             self._say(
                 f"step {line['step']}, {line['minutes']:.1f} min, {100 * line['progress']:.0f} %: "
-                f"SSIM {figures['ssim']:.3f}, foreground {figures['ssim_foreground']:.3f}, "
-                f"RMSE {figures['rmse_rad']:.3f} rad, {kept}"
+                f"SSIM {figures['ssim']:.3f}, {foreground}RMSE {figures['rmse_rad']:.3f} rad, {kept}"
             )
         elif line.get("step", 1) % _EVERY_STEPS == 0 and "loss" in line:
             self._say(f"step {line['step']}, {line['minutes']:.1f} min: loss {line['loss']:.4f}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from pipeline.errors import ExperimentError
 from pipeline.experiment import Strict
 from pipeline.methods.dl_srqpi.record import NetworkRecord
 
@@ -55,5 +56,17 @@ class TrainingSettings(Schedule):
         return self
 
 
+Sized = TypeVar("Sized", bound=Schedule)
+
+
+def sized(settings: Sized, **numbers: int | None) -> Sized:
+    """With the numbers that are given. Raises `ExperimentError` for less than 1."""
+    given = {name: number for name, number in numbers.items() if number is not None}
+    for name, number in given.items():
+        if number < 1:
+            raise ExperimentError(f"{name} is {number}", "give 1 or more")
+    return settings.model_copy(update=given)
+
+
 # Weights that know phase from optics need to learn new optics alone: fewer fields, smaller steps.
-FINE_TUNING = TrainingSettings(fields=150, images=2, learning_rate=5e-4, patch_px=160, batch=2)
+FINE_TUNING = TrainingSettings(fields=150, images=2, learning_rate=5e-4)

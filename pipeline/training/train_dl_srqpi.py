@@ -27,13 +27,12 @@ from pipeline.training.optics import training_optics, weights_name
 from pipeline.training.pictures import save_picture
 from pipeline.training.presets import network_name, network_named
 from pipeline.training.recordings import has_truth, label_quality
-from pipeline.training.settings import FINE_TUNING, TrainingSettings
+from pipeline.training.settings import FINE_TUNING, TrainingSettings, sized
 from pipeline.training.sources import make_sources
 from pipeline.training.task import dl_srqpi_task
-from pipeline.training.trainer import Budget, Event, Trainer
+from pipeline.training.trainer import Event, Trainer, given_budget
 from pipeline.training.validation import Validation
 
-_MINUTES = 50.0
 _NETWORK = "base"
 _CHECKPOINT = ".checkpoint"
 _PICTURED = 4
@@ -104,10 +103,10 @@ def train_dl_srqpi(
     MethodError
         If weights can't be read, the checkpoint is another training's, the disk is full, or the training diverges.
     """
-    budget = _budget(minutes, steps)
+    budget = given_budget(minutes, steps)
     optics = training_optics(experiment, resolve_calibration(experiment), scope)
     settings = settings or (FINE_TUNING if begin_from else TrainingSettings())
-    settings = _sized(settings, fields=fields, batch=batch)
+    settings = sized(settings, fields=fields, batch=batch)
     begun, parent = _begin(begin_from, settings, network or _NETWORK, _checked(upsampling), seed)
     settings = settings.model_copy(update={"network": begun.record})
     name = network_name(begun.record)
@@ -183,24 +182,6 @@ def train_dl_srqpi(
         "training": record.training.model_dump(mode="json"),
     }
     return {**result, "labels": labels} if labels else result
-
-
-def _budget(minutes: float | None, steps: int | None) -> Budget:
-    if minutes is not None and steps is not None:
-        raise ExperimentError("minutes and steps are both given", "give one of them")
-    if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
-        raise ExperimentError(
-            "a training needs time", "give more than 0 minutes, or a step or more"
-        )
-    return Budget(steps, _MINUTES if minutes is None and steps is None else minutes)
-
-
-def _sized(settings: TrainingSettings, **numbers: int | None) -> TrainingSettings:
-    given = {name: number for name, number in numbers.items() if number is not None}
-    for name, number in given.items():
-        if number < 1:
-            raise ExperimentError(f"{name} is {number}", "give 1 or more")
-    return settings.model_copy(update=given)
 
 
 def _checked(upsampling: int) -> int:

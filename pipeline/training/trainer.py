@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from pipeline.errors import MethodError
+from pipeline.errors import ExperimentError, MethodError
 from pipeline.methods.precision import channels_last, computes_bf16
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.field_making import processors
@@ -27,6 +27,7 @@ _RISE = 0.01
 # The batch statistics of small patches are noisy: a slower mean than torch's 0.1.
 _NORM_MOMENTUM = 0.03
 _LOG_EVERY = 25
+_USUAL_MINUTES = 50.0
 # Draw batches for a GPU: each takes some milliseconds, as a GPU's step does.
 _DRAWING_THREADS = 8
 
@@ -44,6 +45,17 @@ class Budget:
             return step / self.steps
         assert self.minutes is not None  # the trainer is given one of the two
         return seconds / 60 / self.minutes
+
+
+def given_budget(minutes: float | None, steps: int | None) -> Budget:
+    """A user's wish: 50 minutes where there is none. Raises `ExperimentError` for one that can't be."""
+    if minutes is not None and steps is not None:
+        raise ExperimentError("minutes and steps are both given", "give one of them")
+    if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
+        raise ExperimentError(
+            "a training needs time", "give more than 0 minutes, or a step or more"
+        )
+    return Budget(steps, _USUAL_MINUTES if minutes is None and steps is None else minutes)
 
 
 @dataclass(frozen=True)

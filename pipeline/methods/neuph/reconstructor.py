@@ -99,9 +99,12 @@ class NeuPhReconstructor:
         """
         with torch.inference_mode():
             seen = inputs.to(self._dtype).contiguous(memory_format=torch.channels_last)
-            return self._decoder.prepared(self._encoders(seen))
+            return self._decoder.prepared(self._encoders(seen).float())
 
     def query(self, latent: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Phase ``[B, Y, X]`` in radians on a grid in the latent's camera pixels; piston as the network has it."""
+        """Phase ``[B, Y, X]`` in radians on a grid in the latent's camera pixels; piston as the network has it.
+
+        Answers stand for the cells that the network was trained with, whatever the grid: a finer one interpolates.
+        """
         with torch.inference_mode():
-            return self._decoder(latent, grid)
+            return self._decoder(latent, grid, 1 / self._record.training.upsampling)

@@ -12,6 +12,8 @@ a row's and a column's part; on the cell a constant. What is left for each coord
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -77,6 +79,43 @@ class Decoder(nn.Module):
                 total = total + vertical.share[i] * horizontal.share[j] * answer
         return total
 
+    def folded(
+        self, latent: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, cell: float
+    ) -> torch.Tensor:
+        """As `forward`, the first layer folded: what training asks, with gradients."""
+        known = self.first_layer(latent).permute(0, 2, 3, 1)
+        vertical = neighbours(rows, latent.shape[-2])
+        horizontal = neighbours(columns, latent.shape[-1])
+        images = torch.arange(len(latent), device=latent.device)[:, None]
+        down, across = self.way().unbind(1)
+        known = known + cell * self.cell()
+        total = torch.zeros(rows.shape, device=latent.device)
+        for i in range(2):
+            for j in range(2):
+                x = known[images, vertical.index[i], horizontal.index[j]]
+                x = (
+                    x
+                    + vertical.offset[i][..., None] * down
+                    + horizontal.offset[j][..., None] * across
+                )
+                share = vertical.share[i] * horizontal.share[j]
+                total = total + share * self._after(functional.relu(x)).float()
+        return total
+
+    def first_layer(self, latent: torch.Tensor) -> torch.Tensor:
+        """``[B, hidden, Y, X]`` of the unfolded features, and the bias."""
+        kernel = self.first.weight[:, : _UNFOLDED * self.latent].reshape(-1, self.latent, 3, 3)
+        out: torch.Tensor = functional.conv2d(latent, kernel, self.first.bias, padding=1)
+        return out
+
+    def way(self) -> torch.Tensor:
+        """``[hidden, 2]`` of the way to a coordinate, along y and x."""
+        return self.first.weight[:, -_WAY - _CELL : -_CELL]
+
+    def cell(self) -> torch.Tensor:
+        """``[hidden]`` of a square cell."""
+        return self.first.weight[:, -_CELL:].sum(1)
+
     def hidden_layers(self) -> list[nn.Linear]:
         """Those between the first and the last."""
         return [layer for layer in self.rest if isinstance(layer, nn.Linear)]
@@ -116,14 +155,8 @@ class FoldedDecoder:
 
     def __init__(self, decoder: Decoder, device: torch.device | str, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        first = decoder.first
-        weight = first.weight.detach()
-        features = _UNFOLDED * decoder.latent
-        unfolded, way, cell = weight[:, :features], weight[:, features:-_CELL], weight[:, -_CELL:]
-        self._kernel = unfolded.reshape(-1, decoder.latent, 3, 3).to(device)
-        self._way = way.to(device)
-        self._cell = cell.sum(1).to(device)
-        self._bias = first.bias.detach().to(device)
+        self._decoder = copy.deepcopy(decoder).to(device).requires_grad_(False)
+        self._way, self._cell = self._decoder.way(), self._decoder.cell()
         self._rest = [
             (layer.weight.detach().to(device, dtype), layer.bias.detach().to(device, dtype))
             for layer in decoder.hidden_layers()
@@ -133,19 +166,27 @@ class FoldedDecoder:
 
     def prepared(self, latent: torch.Tensor) -> torch.Tensor:
         """``[B, Y, X, hidden]`` float32: the first layer of each latent pixel, without way and cell, for any grid."""
-        done = functional.conv2d(latent, self._kernel.to(latent.dtype), padding=1)
-        return done.permute(0, 2, 3, 1).float() + self._bias
+        return self._decoder.first_layer(latent.float()).permute(0, 2, 3, 1).contiguous()
 
-    def __call__(self, prepared: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """``[B, Y, X]`` float32 radians on a grid."""
-        return torch.stack([self._image(one, grid) for one in prepared])
+    def __call__(
+        self, prepared: torch.Tensor, grid: Grid, cell: float | None = None
+    ) -> torch.Tensor:
+        """``[B, Y, X]`` float32 radians on a grid.
 
-    def _image(self, prepared: torch.Tensor, grid: Grid) -> torch.Tensor:
+        Parameters
+        ----------
+        cell
+            Camera pixels that an answer stands for; the grid's own step where None.
+        """
+        cell = grid.cell[0] if cell is None else cell
+        return torch.stack([self._image(one, grid, cell) for one in prepared])
+
+    def _image(self, prepared: torch.Tensor, grid: Grid, cell: float) -> torch.Tensor:
         device = prepared.device
         rows = neighbours(grid.rows(device), prepared.shape[0])
         columns = neighbours(grid.columns(device), prepared.shape[1])
         # The cell's part is the same everywhere: cells are square.
-        known = prepared + self._cell * grid.cell[0]
+        known = prepared + self._cell * cell
         hidden = prepared.shape[-1]
         out = torch.empty(grid.shape, device=device)
         step = max(1, _CHUNK.get(device.type, 1 << 26) // (grid.shape[1] * hidden))

@@ -33,5 +33,4 @@ class NeuPh(nn.Module):
         self, inputs: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, cell: float
     ) -> torch.Tensor:
         """``[B, frames + 1, Y, X]`` at coordinates ``[B, Q]`` → ``[B, Q]`` radians; as training asks."""
-        answer: torch.Tensor = self.decoder(self.encoders(inputs), rows, columns, cell)
-        return answer
+        return self.decoder.folded(self.encoders(inputs), rows, columns, cell)

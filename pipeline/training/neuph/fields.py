@@ -1,0 +1,201 @@
+"""Training pairs for neuph: specimens, their phase as the LEDs can show it, and the frames under the patterns.
+
+The truth is the phase of the field low-passed at the synthetic NA: what single-LED Fourier ptychography with the same
+LEDs finds without noise. Microscopes are not perfect: some fields are aberrated, out of focus, absorb, or are lit
+by LEDs that aren't quite where they should be, as far off the axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.experiment import Optics
+from pipeline.methods.fpm.imaging import Imaging, object_spectrum
+from pipeline.methods.fpm.waves import make_waves
+from pipeline.methods.neuph.record import LightRecord
+from pipeline.optics.illumination import Source
+from pipeline.optics.propagation import frequency_grid
+from pipeline.samples import training_field
+from pipeline.samples.families import natural_field
+from pipeline.training.field_making import in_processes
+
+_REPORT_EVERY = 50
+# Share of the fields that are seen by an imperfect microscope.
+_FLAWED = 0.6
+_ABERRATION_RAD = 0.12
+_ABERRATIONS = ("astigmatism_0", "astigmatism_45", "coma_x", "coma_y", "spherical")
+# Of the depth of field nλ/NA².
+_DEFOCUS = 0.05
+# Of the objective's NA: a misplaced array, or a place beside the axis; and each LED by itself.
+_ARRAY_OFF, _LED_OFF, _LED_INTENSITY = 0.03, 0.005, 0.05
+# Widths λ/NA of light around a field: the forward model takes it as periodic.
+_MARGIN = 3.0
+# Of the amplitude: stained cells take more light than living ones.
+_STAINED, _MOST_ABSORPTION = 0.3, 0.3
+
+
+@dataclass(frozen=True)
+class NeuPhFields:
+    """Specimens and their frames.
+
+    Parameters
+    ----------
+    phases
+        ``[N, u·Y, u·X]`` float16, radians.
+    frames
+        ``[N, K, Y, X]`` float32 without noise, in the light's order; 1 is the background of a brightfield frame.
+    """
+
+    phases: torch.Tensor
+    frames: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.phases)
+
+    @property
+    def upsampling(self) -> int:
+        """Phase pixels per camera pixel."""
+        return int(self.phases.shape[-1] // self.frames.shape[-1])
+
+
+@dataclass(frozen=True)
+class PatternImaging:
+    """How specimens become frames under patterns.
+
+    Parameters
+    ----------
+    field_px
+        Edge of a frame in camera pixels.
+    leaves_share
+        Of the specimens, those like natural images.
+    imperfect
+        Whether some are seen by an imperfect microscope.
+    """
+
+    light: LightRecord
+    upsampling: int
+    field_px: int
+    leaves_share: float = 0.25
+    imperfect: bool = True
+
+    @property
+    def lens(self) -> Optics:
+        """The objective; its magnification is in the pixel already."""
+        light = self.light
+        return Optics(
+            wavelength_um=light.wavelength_um,
+            numerical_aperture=light.numerical_aperture,
+            magnification=1.0,
+            refractive_index=light.refractive_index,
+        )
+
+    def specimen(self, seed: int, shape: tuple[int, int], pixel_um: float) -> NDArray[np.float32]:
+        """Phase ``shape`` of one of both kinds."""
+        leaves = np.random.default_rng([seed, 11]).random() < self.leaves_share
+        return (natural_field if leaves else training_field)(seed, shape, pixel_um)
+
+    def __call__(self, seed: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+        """Phase ``[u·Y, u·X]`` and frames ``[K, Y, X]`` of one specimen."""
+        rng = np.random.default_rng([seed, 12])
+        lens, pixel_um, u = self.lens, self.light.pixel_um, self.upsampling
+        margin = math.ceil(_MARGIN * lens.wavelength_um / lens.numerical_aperture / pixel_um)
+        side = self.field_px + 2 * margin
+        phase = torch.from_numpy(self.specimen(seed, (side * u, side * u), pixel_um / u))
+        absorption = torch.zeros_like(phase)
+        if rng.random() < _STAINED and self.imperfect:
+            most = float(rng.uniform(0, _MOST_ABSORPTION))
+            absorption = most * phase / max(float(phase.max()), 1.0)
+        field = torch.polar(1 - absorption, phase)
+        frames = self._frames(field, side, rng)
+        truth = shown_phase(field, phase, pixel_um / u, self.light)
+        inner, fine = (slice(margin * n, (margin + self.field_px) * n) for n in (1, u))
+        return (
+            truth[fine, fine].to(torch.float16).numpy(),
+            frames[:, inner, inner].contiguous().numpy(),
+        )
+
+    def _frames(self, field: torch.Tensor, side: int, rng: np.random.Generator) -> torch.Tensor:
+        flawed = self.imperfect and rng.random() < _FLAWED
+        lens, light = self.lens, self.light
+        aberration = {n: float(rng.normal(0, _ABERRATION_RAD)) for n in _ABERRATIONS if flawed}
+        depth = lens.refractive_index * lens.wavelength_um / lens.numerical_aperture**2
+        z_um = light.z_um + (float(rng.normal(0, _DEFOCUS * depth)) if flawed else 0.0)
+        sources = self._sources(rng, flawed)
+        waves = make_waves(
+            sources,
+            lens,
+            light.pixel_um,
+            (side, side),
+            self.upsampling,
+            [z_um] * len(sources),
+            aberration,
+        )
+        return Imaging(waves).frames(
+            object_spectrum(field),
+            torch.ones(waves.window, dtype=torch.complex64),
+            torch.ones(len(sources)),
+        )
+
+    def _sources(self, rng: np.random.Generator, flawed: bool) -> list[Source]:
+        """The patterns' light; of a misplaced array where flawed."""
+        light, na = self.light, self.light.numerical_aperture
+        shift = rng.normal(0, _ARRAY_OFF * na, 2)
+        sources = []
+        for pattern in light.patterns:
+            sines = np.asarray(pattern.sines)
+            off = shift + rng.normal(0, _LED_OFF * na, sines.shape)
+            intensity = 1 + rng.normal(0, _LED_INTENSITY, len(sines)).clip(-0.2, 0.2)
+            if flawed:
+                sines = sines + off
+            else:
+                intensity = np.ones(len(sines))
+            weights = torch.from_numpy(intensity / intensity.sum())
+            sources.append(Source(torch.from_numpy(-sines / light.wavelength_um), weights))
+        return sources
+
+
+def shown_phase(
+    field: torch.Tensor, phase: torch.Tensor, pixel_um: float, light: LightRecord
+) -> torch.Tensor:
+    """``[Y, X]`` phase of a field low-passed at the synthetic NA: what the light can show.
+
+    Parameters
+    ----------
+    phase
+        The specimen's own, which says how many whole turns there are.
+    """
+    fy, fx = frequency_grid((field.shape[-2], field.shape[-1]), pixel_um)
+    passed = fy**2 + fx**2 <= (light.synthetic_na / light.wavelength_um) ** 2
+    shown = torch.fft.ifft2(torch.fft.fft2(field) * passed).angle()
+    unwrapped: torch.Tensor = shown + 2 * math.pi * torch.round((phase - shown) / (2 * math.pi))
+    return unwrapped
+
+
+def make_pattern_fields(
+    imaging: PatternImaging, seeds: Sequence[int], workers: int, report: Callable[[int], None]
+) -> NeuPhFields:
+    """Draw specimens and image them; the same from any number of processes.
+
+    Parameters
+    ----------
+    report
+        Called with the number of fields made, now and then.
+    """
+    phases, frames = [], []
+    for phase, seen in in_processes(partial(_make, imaging), seeds, workers):
+        phases.append(torch.from_numpy(phase))
+        frames.append(torch.from_numpy(seen))
+        if len(phases) % _REPORT_EVERY == 0:
+            report(len(phases))
+    return NeuPhFields(torch.stack(phases), torch.stack(frames))
+
+
+def _make(imaging: PatternImaging, seed: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    return imaging(seed)

@@ -1,0 +1,33 @@
+"""What a training of neuph is made of; every value that decides the weights."""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from pipeline.methods.neuph.record import NeuPhNetwork
+from pipeline.training.settings import Schedule
+
+
+class NeuPhTraining(Schedule):
+    """Of one training of neuph."""
+
+    learning_rate: PositiveFloat = 1e-3
+    network: NeuPhNetwork = Field(default_factory=NeuPhNetwork)
+    fields: PositiveInt = 320
+    """Specimens to train on."""
+    validation_fields: PositiveInt = 12
+    field_px: int = Field(default=100, ge=24)
+    """Edge of a field in camera pixels."""
+    upsampling: PositiveInt = 6
+    """Phase pixels per camera pixel of the fields."""
+    leaves_share: float = Field(default=0.25, ge=0, le=1)
+    """Of the specimens, fields like natural images (dead leaves); the others are cells of all kinds."""
+    crop_px: int = Field(default=48, ge=8)
+    """Edge of what the encoders see at a time, in camera pixels."""
+    batch: PositiveInt = 6
+    queries: PositiveInt = 2304
+    """Coordinates asked of each crop."""
+    background_e: tuple[PositiveFloat, PositiveFloat] = (2000.0, 30_000.0)
+    """Range of the brightfield background in electrons a pixel; darkfield frames have as much light as the
+    experiment's exposures give them."""
+    read_noise_e: float = Field(default=1.8, ge=0)
