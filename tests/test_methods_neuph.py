@@ -1,0 +1,311 @@
+"""NeuPh: its decoder in both forms, which frames fit, and what comes out."""
+
+from __future__ import annotations
+
+import copy
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.calibration import Calibration, LedOrientation
+from pipeline.errors import ExperimentError, MethodError, SlotError
+from pipeline.experiment import parse_experiment
+from pipeline.methods.neuph import NeuPhMethod
+from pipeline.methods.neuph.fit import light_record, matching_frames, weights_path
+from pipeline.methods.neuph.inputs import measured_scale, scaled
+from pipeline.methods.neuph.networks import FoldedDecoder, Grid, NeuPh
+from pipeline.methods.neuph.record import (
+    NETWORKS,
+    InputScale,
+    NeuPhNetwork,
+    TrainingRecord,
+    WeightsRecord,
+)
+from pipeline.methods.neuph.weights import load_network, save_weights
+from pipeline.optics.forward import predict_frames
+
+torch.set_num_threads(1)
+
+TINY = NeuPhNetwork(blocks=1, features=6, hidden=12, layers=3)
+DEMO = yaml.safe_load((files("pipeline.demos") / "neuph.yaml").read_text(encoding="utf-8"))
+
+
+def demo_data(**settings):
+    data = copy.deepcopy(DEMO)
+    data["calibration"] = {"source": "none"}
+    data["microscope"]["camera"]["shape_px"] = [40, 44]
+    data["reconstruction"]["settings"] = settings
+    return data
+
+
+def demo(**settings):
+    return parse_experiment(demo_data(**settings))
+
+
+def untrained(record=TINY, seed=0):
+    torch.manual_seed(seed)
+    network = NeuPh(record).eval()
+    with torch.no_grad():
+        # Of the size that phase has, and far from linear.
+        network.decoder.last.weight.mul_(20)
+    return network
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file that fits the demonstration's light; the network in it is not trained."""
+    light = light_record(demo(), Calibration())
+    record = WeightsRecord(
+        network=TINY,
+        light=light,
+        scale=InputScale(mean=(0.0,) * 6, deviation=(0.1, 0.1, 0.02, 0.02, 0.02, 0.5)),
+        training=TrainingRecord(
+            seed=0,
+            steps=1,
+            fields=1,
+            upsampling=6,
+            data="none",
+            minutes=0.0,
+            validation={},
+            livephase="0",
+            torch="0",
+        ),
+    )
+    path = tmp_path / "tiny.safetensors"
+    save_weights(untrained(), record, path)
+    return path
+
+
+# Decoder
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    density=st.floats(0.6, 9.0),
+    first=st.tuples(st.floats(-1.0, 4.0), st.floats(-1.0, 4.0)),
+    extent=st.tuples(st.floats(2.0, 7.0), st.floats(2.0, 7.0)),
+)
+def test_the_folded_decoder_is_the_plain_one_on_any_grid(density, first, extent):
+    """At any density, in any rectangle, also one that reaches over the border of the latent."""
+    network = untrained()
+    latent = torch.randn(2, TINY.latent, 7, 9, generator=torch.Generator().manual_seed(1))
+    grid = Grid.region(first, extent, density)
+    with torch.inference_mode():
+        plain = network.decoder.plain(latent, grid)
+        folded = FoldedDecoder(network.decoder, "cpu", torch.float32)
+        found = folded(folded.prepared(latent), grid)
+    assert plain.shape == (2, *grid.shape)
+    assert float(plain.std()) > 0.05
+    assert float((plain - found).abs().max()) < 1e-4
+
+
+def test_training_asks_the_same_function():
+    network = untrained()
+    generator = torch.Generator().manual_seed(2)
+    latent = torch.randn(3, TINY.latent, 8, 8, generator=generator)
+    rows, columns = 9 * torch.rand(2, 3, 50, generator=generator, dtype=torch.float64) - 0.5
+    plain = network.decoder(latent, rows, columns, 1 / 6)
+    folded = network.decoder.folded(latent, rows, columns, 1 / 6)
+    assert float((plain - folded).detach().abs().max()) < 1e-5
+    plain.sum().backward()
+    wanted = network.decoder.first.weight.grad.clone()
+    network.zero_grad()
+    folded.sum().backward()
+    assert torch.allclose(network.decoder.first.weight.grad, wanted, atol=1e-4)
+
+
+def test_bf16_costs_little():
+    network = untrained()
+    latent = torch.randn(1, TINY.latent, 8, 8, generator=torch.Generator().manual_seed(3))
+    grid = Grid.whole((8, 8), 6)
+    with torch.inference_mode():
+        exact, half = (
+            decoder(decoder.prepared(latent), grid)
+            for decoder in (
+                FoldedDecoder(network.decoder, "cpu", dtype)
+                for dtype in (torch.float32, torch.bfloat16)
+            )
+        )
+    assert float((exact - half).square().mean().sqrt() / exact.std()) < 0.05
+
+
+def test_it_is_continuous_where_the_nearest_latent_pixels_change():
+    network = untrained()
+    latent = torch.randn(1, TINY.latent, 8, 8, generator=torch.Generator().manual_seed(4))
+    rows = torch.linspace(3.49, 3.51, 41, dtype=torch.float64)[None]
+    across = torch.full_like(rows, 4.2)
+    with torch.inference_mode():
+        phase = network.decoder(latent, rows, across, 1 / 6)[0]
+    steps = phase.diff().abs()
+    assert float(steps.max()) < 3 * float(steps.median()) + 1e-4
+
+
+def test_sizes():
+    def parameters(name):
+        return sum(p.numel() for p in NeuPh(NETWORKS[name]).parameters())
+
+    assert parameters("paper") == pytest.approx(29.9e6, rel=0.01)
+    assert parameters("compact") < 2e6
+
+
+def test_a_grid_needs_a_point():
+    with pytest.raises(ExperimentError, match="no point"):
+        Grid.region((0, 0), (0.1, 0.1), 1.0)
+    assert Grid.whole((10, 20), 49.8).shape == (498, 996)
+
+
+# Which frames
+
+
+def test_the_demonstrations_light_is_the_papers():
+    light = light_record(demo(), Calibration())
+    assert [len(p.sines) for p in light.patterns] == [4, 4, 58, 56, 62]
+    assert light.synthetic_na == pytest.approx(0.51, abs=0.005)
+
+
+def test_frames_are_found_by_what_they_show_not_by_their_names_or_order():
+    light = light_record(demo(), Calibration())
+    assert matching_frames(demo(), Calibration(), light) == [0, 1, 2, 3, 4]
+    data = demo_data()
+    data["sequence"]["channels"] = ["dark_120", "left", "dark_0", "right", "dark_240"]
+    data["sequence"]["foci_um"] = [-40.0, 0.0]
+    frames = matching_frames(parse_experiment(data), Calibration(), light)
+    assert frames == [2 * 3 + 1, 2 * 1 + 1, 2 * 2 + 1, 2 * 0 + 1, 2 * 4 + 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"optics": {"wavelength_um": 0.53}}, ["wavelength", "0.53"]),
+        ({"optics": {"numerical_aperture": 0.13}}, ["NA 0.13"]),
+        ({"optics": {"magnification": 5}}, ["camera pixel"]),
+        ({"sequence": {"foci_um": [30.0]}}, ["defocus 30"]),
+        ({"sequence": {"channels": ["right", "left", "dark_0"]}}, ["pattern 4", "darkfield"]),
+        ({"illumination": {"array": {"distance_mm": 90.0}}}, ["pattern"]),
+    ],
+)
+def test_other_light_is_refused(change, words):
+    light = light_record(demo(), Calibration())
+    data = demo_data()
+    for section, values in change.items():
+        for key, value in values.items():
+            if isinstance(value, dict):
+                data[section][key] |= value
+            else:
+                data[section][key] = value
+    with pytest.raises(ExperimentError) as refusal:
+        matching_frames(parse_experiment(data), Calibration(), light)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_an_array_that_lies_the_other_way_is_refused_once_that_is_known():
+    light = light_record(demo(), Calibration())
+    turned = Calibration(led_orientation=LedOrientation(rotation_deg=30.0))
+    with pytest.raises(ExperimentError, match="no channel shows pattern"):
+        matching_frames(demo(), turned, light)
+
+
+def test_a_condenser_and_single_patterns_are_refused(demo_data):
+    with pytest.raises(ExperimentError, match="LED patterns"):
+        NeuPhMethod().measurement(parse_experiment(demo_data))
+    data = copy.deepcopy(DEMO)
+    data["sequence"]["channels"] = ["right", "dark_0"]
+    with pytest.raises(ExperimentError, match="two brightfield"):
+        light_record(parse_experiment(data), Calibration())
+
+
+def test_without_weights_it_says_how_to_make_them(tmp_path):
+    with pytest.raises(MethodError, match="livephase train neuph"):
+        weights_path(demo(), None, tmp_path)
+
+
+# Reconstruction
+
+
+def named(weights, **settings):
+    data = demo_data(**settings)
+    data["reconstruction"]["weights"] = str(weights)
+    return parse_experiment(data)
+
+
+def cells(density=6):
+    y, x = torch.meshgrid(torch.arange(40.0 * density), torch.arange(44.0 * density), indexing="ij")
+    phase = torch.zeros_like(x)
+    for cy, cx, r in ((10, 12, 4), (25, 30, 6), (30, 10, 3)):
+        inside = 1 - ((y / density - cy) ** 2 + (x / density - cx) ** 2) / r**2
+        phase = phase + 1.5 * inside.clamp_min(0).sqrt()
+    return phase
+
+
+def test_frames_become_phase(weights):
+    experiment = named(weights)
+    measurement = NeuPhMethod().measurement(experiment)
+    assert measurement.frames == (0, 1, 2, 3, 4)
+    assert measurement.upsampling == 6
+    assert measurement.weights_sha256 is not None
+    method = NeuPhMethod().load(experiment, Calibration(), "cpu", None)
+    frames = predict_frames(cells(), None, experiment)[None]
+    valid = torch.ones_like(frames, dtype=torch.bool)
+    phase = method(frames, valid).images
+    assert phase.shape == (1, 1, 240, 264)
+    assert bool(torch.isfinite(phase).all())
+    # A missing frame's pixels are filled, not believed.
+    valid[0, 2, 5:9, 5:9] = False
+    frames[0, 2, 5:9, 5:9] = float("nan")
+    assert bool(torch.isfinite(method(frames, valid).images).all())
+    with pytest.raises(SlotError, match="no light"):
+        method(torch.zeros_like(frames), torch.ones_like(valid))
+
+
+def test_any_grid_is_asked_of_a_kept_latent(weights):
+    experiment = named(weights, precision="fp32")
+    method = NeuPhMethod().load(experiment, Calibration(), "cpu", None)
+    frames = predict_frames(cells(), None, experiment)[None]
+    latent = method.latent(method.inputs(frames, torch.ones_like(frames, dtype=torch.bool)))
+    whole = method.query(latent, Grid.whole((40, 44), 6))
+    part = method.query(latent, Grid.region((10.0, 12.0), (5.0, 8.0), 6))
+    assert torch.allclose(part, whole[:, 60:90, 72:120], atol=1e-5)
+    # Three times as fine: every third point is the same place.
+    fine = method.query(latent, Grid.region((10.0, 12.0), (5.0, 8.0), 18))
+    assert torch.allclose(fine[:, 1::3, 1::3], part, atol=1e-5)
+
+
+def test_tiles_make_the_whole_field(weights):
+    """Away from the rims of tiles, which lack their surroundings, and but for each tile's piston."""
+    frames = predict_frames(cells(), None, named(weights))[None]
+    valid = torch.ones_like(frames, dtype=torch.bool)
+    whole, tiled = (
+        NeuPhMethod()
+        .load(named(weights, precision="fp32", **s), Calibration(), "cpu", None)(frames, valid)
+        .images[0, 0]
+        for s in ({}, {"tile_px": 34, "overlap_px": 16})
+    )
+    difference = tiled - whole
+    # The corners that only one tile covers, at least its network's reach from its rim.
+    for part in (difference[:36, :60], difference[-36:, -60:]):
+        assert float((part - part.median()).abs().max()) < 0.02 * float(whole.std()) + 1e-4
+
+
+def test_weights_come_back_and_damage_is_noticed(weights, tmp_path):
+    network, record = load_network(weights)
+    assert record.network == TINY
+    before = untrained().state_dict()
+    for name, value in network.state_dict().items():
+        assert torch.allclose(value, before[name], atol=1e-2), name
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(MethodError, match="can't be read"):
+        load_network(torn)
+
+
+def test_inputs_are_brought_to_the_same_size():
+    images = torch.randn(4, 6, 20, 20) * torch.arange(1.0, 7.0)[:, None, None] + 3
+    even = scaled(images, measured_scale([images[:2], images[2:]]))
+    assert np.allclose(even.mean((0, 2, 3)), 0, atol=1e-4)
+    assert np.allclose(even.std((0, 2, 3)), 1, atol=1e-3)

@@ -1,0 +1,140 @@
+"""Training of neuph: its fields, batches, and a training from start to end."""
+
+from __future__ import annotations
+
+import copy
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from pipeline.calibration import Calibration
+from pipeline.errors import ExperimentError
+from pipeline.experiment import parse_experiment
+from pipeline.methods.neuph.fit import light_record, read_record
+from pipeline.methods.neuph.record import NeuPhNetwork
+from pipeline.optics.forward import predict_frames
+from pipeline.training import train
+from pipeline.training.neuph.batches import PatternNoise
+from pipeline.training.neuph.fields import PatternImaging, shown_phase
+from pipeline.training.neuph.settings import NeuPhTraining
+from pipeline.training.neuph.task import query_loss
+from pipeline.training.neuph.train import train_neuph
+
+torch.set_num_threads(1)
+
+DEMO = yaml.safe_load((files("pipeline.demos") / "neuph.yaml").read_text(encoding="utf-8"))
+SMALL = NeuPhTraining(
+    network=NeuPhNetwork(blocks=1, features=6, hidden=12, layers=2),
+    fields=2,
+    validation_fields=1,
+    field_px=32,
+    crop_px=16,
+    batch=2,
+    queries=50,
+)
+
+
+def experiment():
+    data = copy.deepcopy(DEMO)
+    data["calibration"] = {"source": "none"}
+    return parse_experiment(data)
+
+
+@pytest.fixture(scope="module")
+def light():
+    return light_record(experiment(), Calibration())
+
+
+def test_frames_of_a_perfect_microscope_are_the_forward_models(light):
+    """Another way of computing them, over the same field; the border, which sees another surrounding, is left out."""
+    imaging = PatternImaging(light, 6, 40, leaves_share=1.0, imperfect=False)
+    phase, frames = imaging(3)
+    data = copy.deepcopy(DEMO)
+    margin = 12
+    data["microscope"]["camera"]["shape_px"] = [40 + 2 * margin] * 2
+    data["calibration"] = {"source": "none"}
+    side = (40 + 2 * margin) * 6
+    drawn = torch.from_numpy(imaging.specimen(3, (side, side), light.pixel_um / 6))
+    expected = predict_frames(drawn, None, parse_experiment(data))
+    inner = slice(margin, margin + 40)
+    for k in range(5):
+        wanted = expected[k, inner, inner].numpy()
+        assert np.corrcoef(frames[k].ravel(), wanted.ravel())[0, 1] > 0.999
+        assert frames[k].mean() == pytest.approx(wanted.mean(), rel=0.01)
+    assert phase.shape == (240, 240)
+
+
+def test_a_field_is_a_function_of_its_seed(light):
+    imaging = PatternImaging(light, 6, 32)
+    for seed in (1, 2):
+        for one, other in zip(imaging(seed), imaging(seed), strict=True):
+            assert np.array_equal(one, other)
+    assert not np.array_equal(imaging(1)[0], imaging(2)[0])
+
+
+def test_the_truth_is_what_the_light_can_show(light):
+    """A grating within the synthetic NA is kept, one beyond it is gone; thick phase keeps its whole turns."""
+    pixel_um, n = light.pixel_um / 6, 480
+    x = torch.arange(n) * pixel_um
+    limit = light.synthetic_na / light.wavelength_um
+
+    def shown(periods):
+        phase = 7 + 0.2 * torch.sin(2 * np.pi * periods / (n * pixel_um) * x).expand(n, n)
+        return shown_phase(torch.polar(torch.ones_like(phase), phase), phase, pixel_um, light)
+
+    inside = int(0.95 * limit * n * pixel_um)
+    beyond = int(1.1 * limit * n * pixel_um)
+    assert float(shown(inside).std()) == pytest.approx(0.2 / 2**0.5, rel=0.02)
+    assert float(shown(beyond).std()) < 0.01
+    assert float(shown(inside).mean()) == pytest.approx(7, abs=0.02)
+
+
+def test_dark_frames_have_the_noise_of_their_few_photons():
+    settings = SMALL.model_copy(update={"background_e": (1000.0, 1000.001), "read_noise_e": 0.0})
+    noise = PatternNoise(np.array([1.0, 50.0]), settings)
+    frames = torch.stack([torch.ones(100, 100), torch.full((100, 100), 0.002)])
+    seen = noise(frames, np.random.default_rng(0))
+    assert float(seen[0].std()) == pytest.approx(1000**-0.5, rel=0.05)
+    assert float(seen[1].std()) == pytest.approx((0.002 / 50_000) ** 0.5, rel=0.05)
+    assert torch.equal(seen, noise(frames, np.random.default_rng(0)))
+
+
+def test_the_loss_counts_shares_of_errors():
+    truth, spans = torch.zeros(2, 10), torch.tensor([1.0, 1.0])
+    bad = torch.tensor([0.1, 10.0])[:, None].expand(2, 10)
+    halved = bad * torch.tensor([0.5, 1.0])[:, None]
+    other = bad * torch.tensor([1.0, 0.5])[:, None]
+    before = query_loss(bad, truth, spans)
+    assert float(before - query_loss(halved, truth, spans)) == pytest.approx(
+        float(before - query_loss(other, truth, spans)), rel=0.05
+    )
+
+
+def test_a_training_from_start_to_end_and_again_is_the_same(tmp_path):
+    lines = []
+    for name in ("one", "two"):
+        train_neuph(
+            experiment(),
+            tmp_path / f"{name}.safetensors",
+            steps=4,
+            settings=SMALL,
+            report=lines.append,
+        )
+    one, two = (tmp_path / f"{name}.safetensors" for name in ("one", "two"))
+    assert one.read_bytes()[-1000:] == two.read_bytes()[-1000:]
+    record = read_record(one)
+    assert record.training.fields == 2
+    assert record.light == light_record(experiment(), Calibration())
+    assert "neuph" in (tmp_path / "one.md").read_text(encoding="utf-8").lower()
+    assert not (tmp_path / "one.checkpoint").exists()
+    assert any("validation" in line for line in lines)
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path):
+    with pytest.raises(ExperimentError, match="dl_srqpi's"):
+        train("neuph", experiment(), tmp_path / "w.safetensors", steps=1, scope="all")
+    with pytest.raises(ExperimentError, match="did you mean 'compact'"):
+        train("neuph", experiment(), tmp_path / "w.safetensors", steps=1, network="compakt")
