@@ -516,7 +516,9 @@ def evaluate(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="camera, dl_srqpi, ring or stream.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="camera, dl_srqpi, neuph, ring or stream.")
+    ],
     folder: Annotated[
         Path | None,
         typer.Option(

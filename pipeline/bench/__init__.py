@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.errors import ExperimentError
 from pipeline.experiment.strict import nearest
 
-_NAMES = ("camera", "dl_srqpi", "ring", "stream")
+_NAMES = ("camera", "dl_srqpi", "neuph", "ring", "stream")
 
 
 def run_bench(name: str, folder: Path) -> dict[str, Any]:
@@ -35,6 +35,10 @@ def run_bench(name: str, folder: Path) -> dict[str, Any]:
         from pipeline.bench.dl_srqpi import bench_dl_srqpi  # noqa: PLC0415
 
         return bench_dl_srqpi(folder)
+    if name == "neuph":
+        from pipeline.bench.neuph import bench_neuph  # noqa: PLC0415
+
+        return bench_neuph()
     if name == "ring":
         from pipeline.bench.ring import bench_ring  # noqa: PLC0415
 

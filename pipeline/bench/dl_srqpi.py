@@ -8,7 +8,6 @@ turns, so that whatever else the machine does meets all of them.
 from __future__ import annotations
 
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any, get_args
 import torch
 
 from pipeline.bench.dl_srqpi_gpu import GpuBench
+from pipeline.bench.machine import load_average, processor
 from pipeline.calibration import Calibration
 from pipeline.errors import LivephaseError
 from pipeline.evaluation.contenders import reconstruct, taken
@@ -98,7 +98,7 @@ class DlSrqpiBench:
         """
         experiment = demo_experiment("dl_srqpi")
         files = {name: _packaged(experiment, name, folder) for name in get_args(Packaged)}
-        before, load = torch.get_num_threads(), _load_average()
+        before, load = torch.get_num_threads(), load_average()
         # Made first: a folder that can't be written to is found before the minutes of measuring.
         with tempfile.TemporaryDirectory(prefix="livephase-bench-", dir=disk) as temporary:
             torch.set_num_threads(min(self.threads, os.cpu_count() or 1))
@@ -146,7 +146,7 @@ class DlSrqpiBench:
                 "repeats": self.repeats,
                 "threads": threads,
                 "precision": precision,
-                "processor": _processor(),
+                "processor": processor(),
                 "cores": os.cpu_count(),
                 "load_average_before": load,
                 "torch": torch.__version__,
@@ -283,19 +283,6 @@ def _title(network: NetworkRecord, *, plain: bool = False) -> str:
 
 def _parameters(network: NetworkRecord) -> float:
     return round(sum(p.numel() for p in build_network(network).parameters()) / 1e6, 2)
-
-
-def _load_average() -> float | None:
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
 
 
 def bench_dl_srqpi(
