@@ -455,7 +455,7 @@ def train(
 
 @app.command()
 def evaluate(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi or fpm.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="dl_srqpi, fpm or neuph.")],
     experiment: Annotated[
         Path | None,
         typer.Option(
@@ -498,10 +498,12 @@ def evaluate(
     from pipeline.evaluation import evaluate as evaluate_method
     from pipeline.evaluation.fpm import fpm_text
     from pipeline.evaluation.markdown import tables_text
+    from pipeline.evaluation.neuph.evaluate import neuph_text
     from pipeline.experiment import load_experiment
     from pipeline.lifecycle.demo import demo_experiment
 
     loaded = demo_experiment(method) if experiment is None else load_experiment(experiment)
+    texts = {"fpm": fpm_text, "neuph": neuph_text}
     result = evaluate_method(
         method,
         loaded,
@@ -511,7 +513,7 @@ def evaluate(
         quick=quick,
         report=lambda line: print(line, file=sys.stderr),
     )
-    _print(result, as_json, fpm_text(result) if method == "fpm" else tables_text(result))
+    _print(result, as_json, texts.get(method, tables_text)(result))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, nearest
 
-EVALUABLE = ("dl_srqpi", "fpm")
+EVALUABLE = ("dl_srqpi", "fpm", "neuph")
 
 
 def evaluate(
@@ -66,6 +66,16 @@ def evaluate(
         from pipeline.evaluation.fpm import evaluate_fpm  # noqa: PLC0415 - torch
 
         return evaluate_fpm(experiment, report)
+    if method == "neuph":
+        if srcnn or out:
+            raise ExperimentError(
+                "SRCNN and a folder of tables are dl_srqpi's", "leave them out, or redirect --json"
+            )
+        from pipeline.evaluation.neuph import plan as neuph_plan  # noqa: PLC0415
+        from pipeline.evaluation.neuph.evaluate import evaluate_neuph  # noqa: PLC0415 - torch
+
+        sizes = neuph_plan.QUICK if quick else neuph_plan.FULL
+        return evaluate_neuph(experiment, weights, sizes, report)
     from pipeline.evaluation.dl_srqpi import evaluate_dl_srqpi  # noqa: PLC0415 - torch
     from pipeline.evaluation.folder import make_folder, write_tables  # noqa: PLC0415 - torch
     from pipeline.evaluation.plan import FULL, QUICK  # noqa: PLC0415

@@ -63,6 +63,9 @@ class Conditions:
         S = NA_cond / NA_obj of a uniform disc; 0 is one plane wave.
     tilt
         (x, y) direction sines towards which the middle of the light travels.
+    leds
+        (x, y) direction sines towards which the light of each of several LEDs travels, all equally bright; in place of
+        a disc, and also beyond the objective's NA. Each is moved to the field's frequency grid.
     aberration_rad
         Zernike name (defocus, astigmatism_0, astigmatism_45, coma_x, coma_y, spherical) → rad rms.
     """
@@ -70,6 +73,7 @@ class Conditions:
     z_um: float
     coherence: float = 0.0
     tilt: tuple[float, float] = (0.0, 0.0)
+    leds: tuple[tuple[float, float], ...] = ()
     aberration_rad: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,7 +113,8 @@ def image(
 
     Returns
     -------
-    ``[K, y, x]`` float32, the background without a specimen being 1.
+    ``[K, y, x]`` float32, the background without a specimen being 1; of LEDs, what each of them alone gives
+    within the objective's NA, over their number.
 
     Raises
     ------
@@ -168,6 +173,9 @@ def _camera_grid(
 
 def _waves(optics: Optics, condition: Conditions, extent: tuple[float, float]) -> NDArray[np.int64]:
     """``[W, 2]`` (y, x) frequencies of the light in steps of the field's frequency grid, inside the pupil."""
+    if condition.leds:
+        lit = np.asarray(condition.leds) / optics.wavelength_um
+        return np.rint(lit[:, ::-1] * extent).astype(np.int64)
     count = 1
     if condition.coherence > 0:
         count = max(_LEAST_WAVES, ceil(_WAVES_PER_COHERENCE * condition.coherence))
