@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, Strict
@@ -13,6 +13,23 @@ Settings = TypeVar("Settings", bound=Strict)
 
 Precision = Literal["auto", "fp32", "bf16"]
 """Of a network's layers; see `pipeline.methods.precision`."""
+
+
+class TiledSettings(Strict):
+    """Of a method that makes large fields of overlapping tiles, each under the light of its own place or memory."""
+
+    tile_px: int = Field(default=256, ge=32, le=4096)
+    """Largest tile in camera pixels."""
+    overlap_px: NonNegativeInt = 32
+    """Of neighbouring tiles."""
+
+    @model_validator(mode="after")
+    def _tiles_are_larger_than_their_overlap(self) -> Self:
+        if 2 * self.overlap_px > self.tile_px:
+            raise ValueError(
+                f"overlap_px {self.overlap_px} is more than half of tile_px {self.tile_px}"
+            )
+        return self
 
 
 def read_settings(model: type[Settings], experiment: Experiment) -> Settings:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
-from pipeline.experiment import Strict
-from pipeline.methods.settings import Precision
+from pipeline.methods.settings import Precision, TiledSettings
 
 Packaged = Literal["compact"]
 
 
-class NeuPhSettings(Strict):
+class NeuPhSettings(TiledSettings):
     """The method's own settings."""
 
     network: Packaged = "compact"
@@ -22,15 +21,3 @@ class NeuPhSettings(Strict):
     finer grid interpolates."""
     precision: Precision = "auto"
     """Of encoders and decoder: auto is bf16 where processor or GPU computes in it, else fp32."""
-    tile_px: int = Field(default=250, ge=32, le=4096)
-    """Largest tile in camera pixels."""
-    overlap_px: NonNegativeInt = 24
-    """Of neighbouring tiles."""
-
-    @model_validator(mode="after")
-    def _tiles_are_larger_than_their_overlap(self) -> Self:
-        if 2 * self.overlap_px > self.tile_px:
-            raise ValueError(
-                f"overlap_px {self.overlap_px} is more than half of tile_px {self.tile_px}"
-            )
-        return self
