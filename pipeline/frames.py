@@ -44,6 +44,15 @@ class FrameKey(NamedTuple):
         return SlotKey(self.timepoint, self.position)
 
 
+class Region(NamedTuple):
+    """A rectangle of the field in camera pixels, from its first corner on."""
+
+    y: float
+    x: float
+    height: float
+    width: float
+
+
 class FrameStatus(IntEnum):
     """What became of a planned frame. In the end it is WRITTEN or MISSING."""
 

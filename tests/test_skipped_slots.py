@@ -46,6 +46,10 @@ class Core:
             raise SlotError("a frame has no light", "look at the lamp")
         return SlotResult(np.full(self.shape, timepoint, np.float32), QUALITY)
 
+    def begin(self, frames, records):
+        return self.reconstruct(frames, records)
+        yield  # in one part
+
 
 @pytest.fixture
 def experiment():

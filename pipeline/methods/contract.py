@@ -11,13 +11,14 @@ importing torch (which costs a process seconds):
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment
-from pipeline.frames import Measurement
+from pipeline.frames import Measurement, Region
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,43 @@ class Reconstruction:
 
     images: torch.Tensor
     predicted: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """How far a reconstruction that is made part by part has come.
+
+    Parameters
+    ----------
+    done, of
+        Parts.
+    region_done
+        Whether what was to be done first is done.
+    images
+        Gives ``[C, s·Y, s·X]`` of the parts so far, zero elsewhere; costs a moment.
+    """
+
+    done: int
+    of: int
+    region_done: bool
+    images: Callable[[], torch.Tensor]
+
+
+@runtime_checkable
+class PartByPart(Protocol):
+    """What a `Reconstructor` may also be: it stops after each part, to be gone on with, or not."""
+
+    def parts(
+        self, frames: torch.Tensor, valid: torch.Tensor, first: Region | None
+    ) -> Generator[Part, None, Reconstruction]:
+        """Reconstruct one measurement, ``[K, Y, X]`` each, as `Reconstructor` does; the same in the end.
+
+        Parameters
+        ----------
+        first
+            What somebody waits for; the method's own choice where None.
+        """
+        ...
 
 
 @runtime_checkable

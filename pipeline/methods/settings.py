@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self, TypeVar
 
-from pydantic import Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, ValidationError, model_validator
 
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, Strict
@@ -22,6 +22,9 @@ class TiledSettings(Strict):
     """Largest tile in camera pixels."""
     overlap_px: NonNegativeInt = 32
     """Of neighbouring tiles."""
+    first_px: tuple[float, float, PositiveFloat, PositiveFloat] | None = None
+    """(y, x, height, width) of the region whose tiles are made first, of every timepoint before the rest of the one
+    before; none: the middle one."""
 
     @model_validator(mode="after")
     def _tiles_are_larger_than_their_overlap(self) -> Self:

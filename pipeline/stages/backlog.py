@@ -60,6 +60,14 @@ class Backlog:
         """The slot is taken out of the ring before its turn."""
         self._begun.add(key)
 
+    def again(self, key: SlotKey) -> None:
+        """The slot was begun and given up: it waits behind all others, or for its raw record."""
+        if key in self._begun:
+            # Its raw record, or its turn on the stack, is still to come.
+            self._begun.discard(key)
+        else:
+            self._stack.insert(0, key)
+
     def is_recorded(self, key: SlotKey) -> bool:
         """Whether the slot's raw record was seen by the last `poll`."""
         return self._recorded.get(key) is not None

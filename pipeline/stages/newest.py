@@ -51,6 +51,11 @@ class NewestSlot:
         self._wants = wants
         self._head = ring.head
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the ring holds what `take` has not looked at."""
+        return self._ring.head != self._head
+
     def take(self) -> NewSlot | None:
         """Copy the newest slot into the buffer; None if none is new, or the writer overtook the copy."""
         head = self._ring.head

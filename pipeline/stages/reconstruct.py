@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,13 @@ from pipeline.stages.backlog import Backlog
 from pipeline.stages.context import StageContext, StageReporter, stage_life
 from pipeline.stages.newest import NewestSlot
 from pipeline.stages.orphan import watch_parent
-from pipeline.stages.reconstruction import SlotReconstructor, choose_device, not_reconstructed
+from pipeline.stages.reconstruction import (
+    Progress,
+    SlotReconstructor,
+    SlotResult,
+    choose_device,
+    not_reconstructed,
+)
 from pipeline.store.checksum import slot_crc
 from pipeline.store.phase_writer import PendingPhase, PhaseWriter
 from pipeline.store.reader import RunReader
@@ -44,6 +51,8 @@ _TRUST_METRICS = (
 )
 # Results whose pyramid is durable but whose raw record is not there yet: bounds memory.
 _MOST_UNCOMMITTED = 32
+# Slots whose tiles wait for time: a wide field is gigabytes.
+_MOST_ASIDE = 4
 
 
 @dataclass
@@ -53,6 +62,55 @@ class _Result:
     pending: PendingPhase
     raw_crc: int
     quality: dict[str, float]
+
+
+@dataclass
+class _Work:
+    """A slot that is being reconstructed, perhaps in parts.
+
+    Parameters
+    ----------
+    arrived
+        When its last frame came; None of one that is caught up with.
+    shown
+        Whether what is looked at is there.
+    pending
+        Tiles.
+    seconds
+        Of computing so far.
+    """
+
+    key: SlotKey
+    parts: Generator[Progress, None, SlotResult | None]
+    frames: NDArray[np.unsignedinteger] | None
+    records: NDArray[np.void]
+    arrived: float | None
+    shown: bool = False
+    pending: int = 0
+    seconds: float = 0.0
+    _checksum: int | None = None
+
+    def keep_checksum(self) -> None:
+        """Before the frames' memory takes another slot."""
+        if self.frames is not None:
+            self._checksum, self.frames = slot_crc(self.frames, self.records), None
+
+    @property
+    def checksum(self) -> int:
+        """Of the raw pixels."""
+        self.keep_checksum()
+        assert self._checksum is not None
+        return self._checksum
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.arrived is not None and bool(np.isfinite(self.arrived))
+
+    @property
+    def age_s(self) -> float:
+        """Since its last frame came."""
+        return time.monotonic() - (self.arrived or 0.0)
 
 
 class Reconstructing:
@@ -81,6 +139,7 @@ class Reconstructing:
         self._buffer = np.empty(plan.slot_shape, plan.dtype)
         self._newest = NewestSlot(ring, self._buffer, counters, backlog.wants)
         self._uncommitted: deque[_Result] = deque()
+        self._aside: list[_Work] = []
 
     def run(self) -> None:
         """Reconstruct until everything recorded is reconstructed, or the backlog is to be left."""
@@ -92,8 +151,9 @@ class Reconstructing:
             self._commit()
             if recorded_all:
                 self._drop_unrecorded()
-            leaving = self._control.command in (Command.LEAVE_BACKLOG, Command.ABORT)
-            if not leaving and (self._from_ring() or self._from_backlog()):
+            if not self._is_leaving() and (
+                self._from_ring() or self._from_aside() or self._from_backlog()
+            ):
                 continue
             if recorded_all and not self._uncommitted:
                 break
@@ -110,6 +170,13 @@ class Reconstructing:
         # Its raw record may be known by now, and the slot on the backlog with it.
         self._backlog.begin(slot.key)
         self._reconstruct(slot.key, self._buffer, slot.records, slot.arrived)
+        return True
+
+    def _from_aside(self) -> bool:
+        """Go on with the newest slot that was set aside for a newer one."""
+        if not self._aside or len(self._uncommitted) >= _MOST_UNCOMMITTED:
+            return False
+        self._go_on(self._aside.pop())
         return True
 
     def _from_backlog(self) -> bool:
@@ -137,16 +204,60 @@ class Reconstructing:
         arrived: float | None,
     ) -> None:
         """`arrived` is when the slot's last frame came, for one that is reconstructed as it comes."""
+        parts = self._reconstructor.begin(frames, records)
+        self._go_on(_Work(key, parts, frames, records, arrived))
+
+    def _go_on(self, work: _Work) -> None:
+        """Up to the end; or, once what is looked at is there, until a newer slot comes."""
         began = time.monotonic()
         try:
-            result = self._reconstructor.reconstruct(frames, records)
+            while True:
+                progress = next(work.parts)
+                work.keep_checksum()
+                work.pending = progress.of - progress.done
+                self._control.beat()
+                if progress.region_done and not work.shown:
+                    self._show_region(work, progress)
+                if work.shown and (self._newest.is_there or self._is_leaving()):
+                    work.seconds += time.monotonic() - began
+                    self._set_aside(work)
+                    return
+        except StopIteration as end:
+            work.seconds += time.monotonic() - began
+            self._finish(work, end.value)
         except SlotError as error:
-            log.warning("%s, %s", not_reconstructed(key), error, extra={"key": tuple(key)})
-            self._writer.skip(key, slot_crc(frames, records))
+            log.warning(
+                "%s, %s", not_reconstructed(work.key), error, extra={"key": tuple(work.key)}
+            )
+            self._writer.skip(work.key, work.checksum)
             self._counters.add("slots_skipped", 1)
-            return
+        self._count_pending()
+
+    def _show_region(self, work: _Work, progress: Progress) -> None:
+        """What is looked at is there, the rest is not."""
+        work.shown = True
+        if work.is_live:
+            self._counters.observe("region_seconds", work.age_s)
+        info = {"pending": progress.of - progress.done, "parts": progress.of}
+        self._mailbox.put(work.key, progress.images()[0], info)
+
+    def _set_aside(self, work: _Work) -> None:
+        self._aside.append(work)
+        if len(self._aside) > _MOST_ASIDE:
+            # The oldest begins anew when there is time: its tiles would fill the memory.
+            self._backlog.again(self._aside.pop(0).key)
+        self._count_pending()
+
+    def _count_pending(self) -> None:
+        self._counters.set("tiles_pending", sum(work.pending for work in self._aside))
+
+    def _is_leaving(self) -> bool:
+        return self._control.command in (Command.LEAVE_BACKLOG, Command.ABORT)
+
+    def _finish(self, work: _Work, result: SlotResult | None) -> None:
+        key = work.key
         if result is None:
-            missing = int((~_written(records)).sum())
+            missing = int((~_written(work.records)).sum())
             log.warning(
                 "%s, frames are missing",
                 not_reconstructed(key),
@@ -154,20 +265,19 @@ class Reconstructing:
             )
             self._counters.add("slots_skipped", 1)
             return
-        now = time.monotonic()
         quality = dict(result.quality)
-        if arrived is not None and np.isfinite(arrived):
-            quality["latency_s"] = now - arrived
-            self._counters.observe("latency_seconds", now - arrived)
+        if work.is_live:
+            quality["latency_s"] = work.age_s
+            self._counters.observe("latency_seconds", work.age_s)
         self._mailbox.put(key, result.images[0], quality)
-        self._counters.observe("reconstruction_seconds", now - began)
+        self._counters.observe("reconstruction_seconds", work.seconds)
         for metric, name in _TRUST_METRICS:
             if np.isfinite(quality.get(name, np.nan)):
                 self._counters.set(metric, quality[name])
         if quality.get("alarm", 0.0) > 1:
             self._counters.add("alarms", 1)
         pending = self._writer.write_levels(key, result.images)
-        self._uncommitted.append(_Result(pending, slot_crc(frames, records), quality))
+        self._uncommitted.append(_Result(pending, work.checksum, quality))
 
     def _commit(self) -> None:
         """Record what is durable and whose raw frames are recorded, whatever their order."""

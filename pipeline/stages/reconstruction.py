@@ -7,7 +7,9 @@ reconstructed later is what would have been reconstructed live.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +20,9 @@ from numpy.typing import NDArray
 from pipeline.calibration import Calibration
 from pipeline.errors import MethodError, SlotError
 from pipeline.experiment import Condenser, Experiment
-from pipeline.frames import FrameStatus, Measurement, SlotKey, empty_records
+from pipeline.frames import FrameStatus, Measurement, Region, SlotKey, empty_records
 from pipeline.instrument import missing_aspects
-from pipeline.methods.contract import Method
+from pipeline.methods.contract import Method, PartByPart, Reconstruction
 from pipeline.methods.fill import fill_invalid
 from pipeline.methods.registry import find_method
 from pipeline.optics.residual import Agreement
@@ -77,6 +79,20 @@ def choose_device(asked: str, number: int | None = None) -> str:
     if asked == "cuda" and number is not None:
         return f"cuda:{number % torch.cuda.device_count()}"
     return asked
+
+
+class Progress(NamedTuple):
+    """How far a slot has come: see `pipeline.methods.contract.Part`."""
+
+    done: int
+    of: int
+    region_done: bool
+    images: Callable[[], NDArray[np.float32]]
+
+
+def _on_host(images: Callable[[], torch.Tensor]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        return images().to("cpu", torch.float32).numpy()
 
 
 class SlotReconstructor:
@@ -150,7 +166,6 @@ class SlotReconstructor:
         with suppress(MethodError):
             self.reconstruct(blank, records)
 
-    @torch.inference_mode()
     def reconstruct(
         self, frames: NDArray[np.unsignedinteger], records: NDArray[np.void]
     ) -> SlotResult | None:
@@ -181,11 +196,60 @@ class SlotReconstructor:
         MethodError
             If the method gives images of a wrong shape.
         """
+        work = self.begin(frames, records)
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                result: SlotResult | None = end.value
+                return result
+
+    def begin(
+        self,
+        frames: NDArray[np.unsignedinteger],
+        records: NDArray[np.void],
+        first: Region | None = None,
+    ) -> Generator[Progress, None, SlotResult | None]:
+        """`reconstruct` in parts, where the method makes its images so: yields after each but the last.
+
+        Once it has yielded, `frames` are not read any more. `first` is what somebody waits for.
+        """
         if not reconstructible(self.measurement, records):
             return None
         began = time.perf_counter()
-        chosen, present, measured = self._measured(frames, records)
-        made = self._method(measured.frames[None], measured.valid[None])
+        with torch.inference_mode():
+            chosen, present, measured = self._measured(frames, records)
+        paused = 0.0
+        if isinstance(self._method, PartByPart):
+            parts = self._method.parts(measured.frames, measured.valid, first)
+            copied = False
+            while True:
+                try:
+                    part = next(parts)
+                except StopIteration as end:
+                    made: Reconstruction = end.value
+                    break
+                if not copied:
+                    # The caller's buffer may take the next slot meanwhile.
+                    chosen, copied = chosen.copy(), True
+                left = time.perf_counter()
+                yield Progress(part.done, part.of, part.region_done, partial(_on_host, part.images))
+                paused += time.perf_counter() - left
+        else:
+            with torch.inference_mode():
+                made = self._method(measured.frames[None], measured.valid[None])
+        with torch.inference_mode():
+            out, quality = self._judged(made, chosen, present, measured)
+        return SlotResult(out, {**quality, "seconds": time.perf_counter() - began - paused})
+
+    def _judged(
+        self,
+        made: Reconstruction,
+        chosen: NDArray[np.unsignedinteger],
+        present: NDArray[np.bool_],
+        measured: Corrected,
+    ) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """The images of a slot, on the host, and their quality."""
         images = made.images
         if tuple(images.shape) != (1, *self._image_shape):
             raise MethodError(
@@ -202,8 +266,7 @@ class SlotReconstructor:
         fetched = self._copies.fetch(images)
         predicted = None if made.predicted is None else made.predicted[0]
         quality = self._quality(chosen, present, measured, images, predicted)
-        out = fetched()
-        return SlotResult(out, {**quality, "seconds": time.perf_counter() - began})
+        return fetched(), quality
 
     @torch.inference_mode()
     def judge(

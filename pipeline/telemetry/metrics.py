@@ -115,6 +115,17 @@ METRICS: Final = (
         "handoff_seconds", "histogram", "From a slot's last frame until a reconstructor sees it."
     ),
     Metric("reconstruction_seconds", "histogram", "One reconstruction."),
+    Metric(
+        "region_seconds",
+        "histogram",
+        "From a slot's last frame until the region that is looked at is there, where tiles make the field.",
+    ),
+    Metric(
+        "tiles_pending",
+        "gauge",
+        "Tiles of timepoints that are begun and not finished.",
+        merge="sum",
+    ),
     Metric("latency_seconds", "histogram", "From a slot's last frame until its phase is there."),
     Metric("commit_seconds", "histogram", "From a shard's submission until it is in the ledger."),
     Metric(

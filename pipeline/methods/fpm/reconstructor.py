@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,6 @@ import torch
 from pipeline.calibration import Calibration
 from pipeline.errors import SlotError
 from pipeline.experiment import Experiment, LedIllumination
-from pipeline.methods.contract import Reconstruction
 from pipeline.methods.fill import fill_invalid
 from pipeline.methods.fpm.imaging import Imaging, object_field
 from pipeline.methods.fpm.positions import array_step, position_wishes
@@ -18,6 +18,7 @@ from pipeline.methods.fpm.settings import FpmSettings
 from pipeline.methods.fpm.solver import Effort, Solution, solve
 from pipeline.methods.fpm.waves import Waves, make_waves
 from pipeline.methods.mosaic import Mosaic, Span, plan_spans
+from pipeline.methods.tiled import Tile, TiledReconstructor, region_of
 from pipeline.optics.illumination import Source, place_source
 from pipeline.optics.unwrap import unwrap
 
@@ -28,8 +29,15 @@ _LOOKS, _BETWEEN, _GAIN = 6, 3, 10.0
 _DARK = 1e-3
 
 
-class FpmReconstructor:
-    """`fpm`, loaded for one camera, geometry and device."""
+class _Prepared(NamedTuple):
+    """Filled frames and which of their pixels count, ``[K, Y, X]``."""
+
+    frames: torch.Tensor
+    valid: torch.Tensor
+
+
+class FpmReconstructor(TiledReconstructor[_Prepared]):
+    """`fpm`, loaded for one camera, geometry and device; images are phase and amplitude."""
 
     def __init__(
         self,
@@ -50,35 +58,28 @@ class FpmReconstructor:
             calibration.true_focus_um(plan.foci_um[k % foci]) for k in range(plan.frames_per_slot)
         ]
         shape = plan.frame_shape
-        self._mosaic = Mosaic(
-            shape, plan_spans(shape, settings.tile_px, settings.overlap_px), upsampling
-        )
+        spans = plan_spans(shape, settings.tile_px, settings.overlap_px)
+        super().__init__(Mosaic(shape, spans, upsampling), region_of(settings.first_px))
         # Of a field of one tile they are the same at every call.
-        spans = self._mosaic.spans
         self._only = self.waves(spans[0]) if len(spans) == 1 else None
 
-    @torch.inference_mode()
-    def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
-        """See `Reconstructor`; images are phase and amplitude, ``[B, 2, s·Y, s·X]``."""
+    def prepared(self, frames: torch.Tensor, valid: torch.Tensor) -> _Prepared:
+        """As `TiledReconstructor`."""
         frames, valid = frames.to(self._device), valid.to(self._device)
-        frames = fill_invalid(frames, valid)
-        if float(frames.amax()) < _DARK:
+        filled = fill_invalid(frames[None], valid[None])[0]
+        if float(filled.amax()) < _DARK:
             raise SlotError("the frames of fpm are black", "check the light, or the darks")
-        fields, predicted = [], torch.empty_like(frames)
-        for number_of, (measured, usable) in enumerate(zip(frames, valid, strict=True)):
-            phases, amplitudes = {}, {}
-            for number, span in enumerate(self._mosaic.spans):
-                waves, found = self.solve(span.cut(measured), span.cut(usable), span)
-                # Where tiles overlap, the last one's: it has fitted them as well as the others.
-                span.cut(predicted[number_of])[:] = Imaging(waves).frames(
-                    found.spectrum, found.pupil, found.light
-                )
-                field = object_field(found.spectrum)
-                amplitudes[number] = field.abs()
-                phases[number] = unwrap(field.angle(), amplitudes[number])
-            amplitude = self._mosaic.together(amplitudes, align=False)
-            fields.append(torch.stack([self._mosaic.together(phases), amplitude]))
-        return Reconstruction(torch.stack(fields), predicted)
+        return _Prepared(filled, valid)
+
+    def tile(self, prepared: _Prepared, span: Span) -> Tile:
+        """As `TiledReconstructor`."""
+        waves, found = self.solve(span.cut(prepared.frames), span.cut(prepared.valid), span)
+        field = object_field(found.spectrum)
+        amplitude = field.abs()
+        return Tile(
+            torch.stack([unwrap(field.angle(), amplitude), amplitude]),
+            Imaging(waves).frames(found.spectrum, found.pupil, found.light),
+        )
 
     def solve(
         self, frames: torch.Tensor, valid: torch.Tensor, span: Span
@@ -108,7 +109,7 @@ class FpmReconstructor:
         light = self._experiment.illumination
         assert isinstance(light, LedIllumination), "refused by measurement"
         y, x = span.centre
-        height, width = self._mosaic.shape
+        height, width = self.mosaic.shape
         place = np.array([x - width / 2, y - height / 2]) * self._pixel_um / 1e3
         return [
             place_source(self._experiment, channel, self._calibration, (place[0], place[1]))

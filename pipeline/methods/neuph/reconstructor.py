@@ -10,18 +10,17 @@ import torch
 from pipeline.calibration import Calibration
 from pipeline.errors import SlotError
 from pipeline.experiment import Experiment
-from pipeline.methods.background import zero_background
-from pipeline.methods.contract import Reconstruction
-from pipeline.methods.mosaic import Mosaic, plan_spans
+from pipeline.methods.mosaic import Mosaic, Span, plan_spans
 from pipeline.methods.neuph.inputs import NeuPhInputs, scaled
 from pipeline.methods.neuph.networks import FoldedDecoder, Grid, NeuPh
 from pipeline.methods.neuph.record import WeightsRecord
 from pipeline.methods.neuph.settings import NeuPhSettings
 from pipeline.methods.neuph.weights import load_network
 from pipeline.methods.precision import body_dtype, channels_last
+from pipeline.methods.tiled import Tile, TiledReconstructor, region_of
 
 
-class NeuPhReconstructor:
+class NeuPhReconstructor(TiledReconstructor[torch.Tensor]):
     """Frames ``[B, K, Y, X]`` → phase ``[B, 1, u·Y, u·X]`` in radians, background at zero.
 
     Parameters
@@ -52,7 +51,7 @@ class NeuPhReconstructor:
         self._decoder = FoldedDecoder(network.decoder, self._device, self._dtype)
         shape = experiment.plan().frame_shape
         spans = plan_spans(shape, settings.tile_px, min(settings.overlap_px, min(shape) // 2))
-        self._mosaic = Mosaic(shape, spans, self.upsampling)
+        super().__init__(Mosaic(shape, spans, self.upsampling), region_of(settings.first_px))
 
     @classmethod
     def load(
@@ -68,19 +67,14 @@ class NeuPhReconstructor:
         network, record = load_network(path)
         return cls(network, record, experiment, calibration, settings, frames, device)
 
-    def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
-        """Reconstruct; a dark brightfield frame is a `SlotError`."""
-        with torch.inference_mode():
-            inputs = self.inputs(frames, valid)
-            images = []
-            for one in inputs:
-                tiles = {}
-                for number, span in enumerate(self._mosaic.spans):
-                    grid = Grid.whole(span.shape, self.upsampling)
-                    latent = self.latent(span.cut(one)[None])
-                    tiles[number] = zero_background(self.query(latent, grid))[0]
-                images.append(self._mosaic.together(tiles))
-            return Reconstruction(torch.stack(images)[:, None])
+    def prepared(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """As `TiledReconstructor`; a dark brightfield frame is a `SlotError`."""
+        return self.inputs(frames[None], valid[None])
+
+    def tile(self, prepared: torch.Tensor, span: Span) -> Tile:
+        """As `TiledReconstructor`."""
+        latent = self.latent(span.cut(prepared))
+        return Tile(self.query(latent, Grid.whole(span.shape, self.upsampling)))
 
     def inputs(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """``[B, K + 1, Y, X]`` what the encoders see of calibrated frames."""
