@@ -197,6 +197,54 @@ def simulate(
 
 
 @app.command()
+def query(
+    run: RunArgument,
+    timepoint: Annotated[int, typer.Option(min=0, help="From 0 on.")] = 0,
+    position: Annotated[int, typer.Option(min=0, help="From 0 on.")] = 0,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="Y,X,H,W", help="In camera pixels; the whole field if not given."),
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            metavar="D",
+            help="Points per camera pixel: 6, 21, 49.8, …; as the run's phase if not given.",
+        ),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the latent in the run, for later queries.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the phase: .tif or .npy.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Phase of a part of a run's field on a grid of any density; of runs by neuph."""
+    from pipeline.reprocess.query import (
+        parse_region,
+        queried_dict,
+        queried_text,
+        query_phase,
+        write_queried,
+    )
+
+    found = query_phase(
+        run,
+        timepoint=timepoint,
+        position=position,
+        region=parse_region(region),
+        density=density,
+        keep=keep,
+    )
+    if out is not None:
+        write_queried(found, out)
+    data = queried_dict(found, out)
+    _print(data, as_json, queried_text(data))
+
+
+@app.command()
 def verify(run: RunArgument, as_json: AsJson = False) -> None:
     """Check every stored frame and phase image against its ledger, and every planned frame for its fate."""
     from pipeline.store.verify import verify as verify_run

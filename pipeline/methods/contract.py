@@ -81,6 +81,28 @@ class PartByPart(Protocol):
 
 
 @runtime_checkable
+class Continuous(Protocol):
+    """What a `Reconstructor` may also be: it gives phase on any grid, out of a latent that can be kept."""
+
+    finest_um: float
+    """Half of the finest period that the light shows: a finer grid interpolates."""
+
+    def latent(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Of one measurement ``[K, Y, X]``, all of its field: ``[Y, X, …]`` float32."""
+        ...
+
+    def query(self, latent: torch.Tensor, region: Region, density: float) -> torch.Tensor:
+        """Phase ``[height·density, width·density]`` in radians, the whole field's background at zero.
+
+        Parameters
+        ----------
+        density
+            Points per camera pixel along each axis.
+        """
+        ...
+
+
+@runtime_checkable
 class Reconstructor(Protocol):
     """A loaded method, ready for frames."""
 

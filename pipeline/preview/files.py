@@ -93,7 +93,7 @@ def _raw_tiff(look: Look, experiment: Experiment) -> bytes:
             "PositionZUnit": ["µm"] * plan.frames_per_slot,
         },
     }
-    return _tiff(look.raw, metadata, look.pixel_um)
+    return ome_tiff(look.raw, metadata, look.pixel_um)
 
 
 def _phase_tiff(look: Look) -> bytes:
@@ -101,10 +101,11 @@ def _phase_tiff(look: Look) -> bytes:
     images = look.result.images
     pixel_um = look.pixel_um * look.raw.shape[-1] / images.shape[-1]
     names = ["phase / rad" if name == "phase" else name for name in look.outputs]
-    return _tiff(images, {"axes": "CYX", "Channel": {"Name": names}}, pixel_um)
+    return ome_tiff(images, {"axes": "CYX", "Channel": {"Name": names}}, pixel_um)
 
 
-def _tiff(pixels: np.ndarray[Any, Any], metadata: dict[str, Any], pixel_um: float) -> bytes:
+def ome_tiff(pixels: np.ndarray[Any, Any], metadata: dict[str, Any], pixel_um: float) -> bytes:
+    """An OME-TIFF of pixels with their size at the specimen."""
     import tifffile  # noqa: PLC0415 - its import takes longer than a look without a file
 
     metadata |= {

@@ -113,6 +113,8 @@ class SlotReconstructor:
     ----------
     measurement
         The frames that the method takes out of a slot and the images it gives back.
+    method
+        What makes images of them.
 
     Raises
     ------
@@ -136,7 +138,7 @@ class SlotReconstructor:
         self.device = choose_device(device or settings.device)
         weights = None if settings.weights is None else Path(settings.weights)
         self._name = method.name
-        self._method = method.load(experiment, calibration, self.device, weights)
+        self.method = method.load(experiment, calibration, self.device, weights)
         self._frames = list(self.measurement.frames)
         self._correction = Correction(experiment, calibration, self._frames, self.device)
         self._check = ResidualCheck(
@@ -220,8 +222,8 @@ class SlotReconstructor:
         with torch.inference_mode():
             chosen, present, measured = self._measured(frames, records)
         paused = 0.0
-        if isinstance(self._method, PartByPart):
-            parts = self._method.parts(measured.frames, measured.valid, first)
+        if isinstance(self.method, PartByPart):
+            parts = self.method.parts(measured.frames, measured.valid, first)
             copied = False
             while True:
                 try:
@@ -237,7 +239,7 @@ class SlotReconstructor:
                 paused += time.perf_counter() - left
         else:
             with torch.inference_mode():
-                made = self._method(measured.frames[None], measured.valid[None])
+                made = self.method(measured.frames[None], measured.valid[None])
         with torch.inference_mode():
             out, quality = self._judged(made, chosen, present, measured)
         return SlotResult(out, {**quality, "seconds": time.perf_counter() - began - paused})
@@ -267,6 +269,14 @@ class SlotReconstructor:
         predicted = None if made.predicted is None else made.predicted[0]
         quality = self._quality(chosen, present, measured, images, predicted)
         return fetched(), quality
+
+    @torch.inference_mode()
+    def measured(
+        self, frames: NDArray[np.unsignedinteger], records: NDArray[np.void]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The measurement of a slot as the method gets it: frames and which pixels are valid, ``[K, Y, X]``."""
+        corrected = self._measured(frames, records)[2]
+        return corrected.frames, corrected.valid
 
     @torch.inference_mode()
     def judge(

@@ -10,6 +10,8 @@ import torch
 from pipeline.calibration import Calibration
 from pipeline.errors import SlotError
 from pipeline.experiment import Experiment
+from pipeline.frames import Region
+from pipeline.methods.background import background_level
 from pipeline.methods.mosaic import Mosaic, Span, plan_spans
 from pipeline.methods.neuph.inputs import NeuPhInputs, scaled
 from pipeline.methods.neuph.networks import FoldedDecoder, Grid, NeuPh
@@ -45,6 +47,7 @@ class NeuPhReconstructor(TiledReconstructor[torch.Tensor]):
         self._dtype = body_dtype(self._device, settings.precision)
         self._record = record
         self.upsampling = settings.upsampling or record.training.upsampling
+        self.finest_um = 0.5 * record.light.wavelength_um / record.light.synthetic_na
         bright = sum(p.brightfield for p in record.light.patterns)
         self._inputs = NeuPhInputs(experiment, calibration, frames, bright, device)
         self._encoders = channels_last(network.encoders.to(self._device, self._dtype))
@@ -68,37 +71,43 @@ class NeuPhReconstructor(TiledReconstructor[torch.Tensor]):
         return cls(network, record, experiment, calibration, settings, frames, device)
 
     def prepared(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """As `TiledReconstructor`; a dark brightfield frame is a `SlotError`."""
-        return self.inputs(frames[None], valid[None])
-
-    def tile(self, prepared: torch.Tensor, span: Span) -> Tile:
-        """As `TiledReconstructor`."""
-        latent = self.latent(span.cut(prepared))
-        return Tile(self.query(latent, Grid.whole(span.shape, self.upsampling)))
-
-    def inputs(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """``[B, K + 1, Y, X]`` what the encoders see of calibrated frames."""
+        """As `TiledReconstructor`: what the encoders see, ``[K + 1, Y, X]``; `SlotError` for dark brightfield."""
         frames = frames.to(self._device, torch.float32)
         good = valid.to(self._device) & torch.isfinite(frames)
-        if not bool((torch.where(good, frames, 0)[:, 0].mean((-2, -1)) > 0).all()):
+        if float(torch.where(good, frames, 0)[0].mean()) <= 0:
             raise SlotError(
                 "a brightfield frame has no light", "look at the LED array and exposure time"
             )
-        return scaled(self._inputs(frames, good), self._record.scale)
+        return scaled(self._inputs(frames[None], good[None]), self._record.scale)[0]
 
-    def latent(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of inputs ``[B, K + 1, Y, X]`` what any grid can be asked of: ``[B, Y, X, hidden]``, a vector a pixel.
+    def tile(self, prepared: torch.Tensor, span: Span) -> Tile:
+        """As `TiledReconstructor`."""
+        known = self._encoded(span.cut(prepared))
+        return Tile(self._asked(known, Grid.whole(span.shape, self.upsampling))[None])
 
-        It is the encoders' latent after the decoder's first layer, which is the same for all grids.
-        """
+    def latent(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """As `Continuous`: a vector of the decoder's first layer for each camera pixel, the same for all grids."""
         with torch.inference_mode():
-            seen = inputs.to(self._dtype).contiguous(memory_format=torch.channels_last)
-            return self._decoder.prepared(self._encoders(seen).float())
+            return self._encoded(self.prepared(frames, valid)).cpu()
 
-    def query(self, latent: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Phase ``[B, Y, X]`` in radians on a grid in the latent's camera pixels; piston as the network has it.
+    def query(self, latent: torch.Tensor, region: Region, density: float) -> torch.Tensor:
+        """As `Continuous`.
 
         Answers stand for the cells that the network was trained with, whatever the grid: a finer one interpolates.
         """
+        latent = latent.to(self._device)
+        wanted = Grid.region((region.y, region.x), (region.height, region.width), density)
+        # The background is found on as many points as there are camera pixels: enough of them.
+        whole = Grid.whole((int(latent.shape[0]), int(latent.shape[1])), 1)
         with torch.inference_mode():
-            return self._decoder(latent, grid, 1 / self._record.training.upsampling)
+            level = background_level(self._asked(latent, whole))
+            return (self._asked(latent, wanted) - level).cpu()
+
+    def _encoded(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``[Y, X, hidden]`` float32 of ``[K + 1, Y, X]``."""
+        seen = inputs[None].to(self._dtype).contiguous(memory_format=torch.channels_last)
+        return self._decoder.prepared(self._encoders(seen).float())[0]
+
+    def _asked(self, latent: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """``[Y, X]`` radians on a grid in the latent's camera pixels; piston as the network has it."""
+        return self._decoder(latent[None], grid, 1 / self._record.training.upsampling)[0]
