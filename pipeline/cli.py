@@ -457,8 +457,9 @@ def train(
         list[Path] | None,
         typer.Option(
             metavar="RUN",
-            help="A through-focus recording of one's own: TIE at its full resolution is the label, its "
-            "binned frames the input. Repeatable.",
+            help="A recording of one's own; repeatable. Of dl_srqpi a through-focus run: TIE at its full resolution is "
+            "the label, its binned frames the input. Of neuph the experiment file of a single-LED recording: Fourier "
+            "ptychography is the label, sums of its LEDs the input.",
         ),
     ] = None,
     fields: Annotated[

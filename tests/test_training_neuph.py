@@ -19,6 +19,7 @@ from pipeline.optics.forward import predict_frames
 from pipeline.training import train
 from pipeline.training.neuph.batches import PatternNoise
 from pipeline.training.neuph.fields import PatternImaging, shown_phase
+from pipeline.training.neuph.recorded import recorded_fields
 from pipeline.training.neuph.settings import NeuPhTraining
 from pipeline.training.neuph.task import query_loss
 from pipeline.training.neuph.train import train_neuph
@@ -138,3 +139,33 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         train("neuph", experiment(), tmp_path / "w.safetensors", steps=1, scope="all")
     with pytest.raises(ExperimentError, match="did you mean 'compact'"):
         train("neuph", experiment(), tmp_path / "w.safetensors", steps=1, network="compakt")
+
+
+def test_a_single_led_recording_is_a_training_pair(tmp_path, light):
+    """Its patterns' frames are the sums of its LEDs', its phase that of the specimen."""
+    data = copy.deepcopy(DEMO)
+    data["microscope"]["camera"]["shape_px"] = [32, 32]
+    data["microscope"]["camera"]["bit_depth"] = 16
+    data["illumination"] = {
+        "source": "led_array",
+        "array": data["illumination"]["array"],
+        "one_by_one": {"na_max": 0.411, "exposure_ms": 10, "darkfield_exposure_ms": 100},
+    }
+    data["sequence"] = {"timepoints": 1}
+    data["reconstruction"] = {"method": "fpm", "settings": {"rounds": 1, "iterations": 3}}
+    path = tmp_path / "single.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    pair = recorded_fields(path, light, 6)
+    assert pair.noisy
+    assert pair.frames.shape == (1, 5, 32, 32)
+    assert pair.phases.shape == (1, 192, 192)
+    assert float(pair.frames[0, :2].mean()) == pytest.approx(1, abs=0.15)
+    assert 0 < float(pair.frames[0, 2:].mean()) < 0.1
+    small = SMALL.model_copy(update={"recorded_share": 1.0})
+    train_neuph(
+        experiment(), tmp_path / "w.safetensors", steps=2, settings=small, recordings=[path]
+    )
+    assert "recorded (single)" in read_record(tmp_path / "w.safetensors").training.data
+    other = light.model_copy(update={"wavelength_um": 0.53})
+    with pytest.raises(ExperimentError, match="wavelength"):
+        recorded_fields(path, other, 6)

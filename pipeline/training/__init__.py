@@ -71,9 +71,9 @@ def train(
     if scope not in get_args(Scope):
         raise ExperimentError(f"there are no conditions '{scope}'", nearest(scope, get_args(Scope)))
     if method == "neuph":
-        if recordings or scope != "own" or upsampling != 4:
+        if scope != "own" or upsampling != 4:
             raise ExperimentError(
-                "recordings, conditions and upsampling are dl_srqpi's",
+                "conditions and upsampling are dl_srqpi's",
                 "leave them out: neuph is trained for the experiment's own light, six times finer than the camera",
             )
         from pipeline.training.neuph.train import train_neuph  # noqa: PLC0415 - torch
@@ -86,6 +86,7 @@ def train(
             seed=seed,
             network=network,
             begin_from=begin_from,
+            recordings=recordings,
             fields=fields,
             batch=batch,
             report=report,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,48 +61,65 @@ class PatternNoise:
         return frames + noise * variance.sqrt() / electrons
 
 
-class QueryBatches:
-    """Draws crops and coordinates.
+@dataclass(frozen=True)
+class QuerySet:
+    """Fields of one size, and how often they are drawn from.
 
     Parameters
     ----------
     inputs
         Of frames as large as the fields'.
+    share
+        Relative to the other sets'.
     """
+
+    fields: NeuPhFields
+    inputs: NeuPhInputs
+    share: float = 1.0
+
+
+class QueryBatches:
+    """Draws crops and coordinates out of sets of fields."""
 
     def __init__(
         self,
-        fields: NeuPhFields,
-        inputs: NeuPhInputs,
+        sets: Sequence[QuerySet],
         scale: InputScale,
         noise: PatternNoise,
         settings: NeuPhTraining,
     ) -> None:
-        self._fields, self._inputs, self._scale = fields, inputs, scale
+        self._sets, self._scale = list(sets), scale
         self._noise, self._settings = noise, settings
-        flat = fields.phases.flatten(1)
-        self._spans = (flat.amax(1) - flat.amin(1)).float()
+        self._shares = np.array([s.share for s in sets]) / sum(s.share for s in sets)
+        flat = [s.fields.phases.flatten(1) for s in sets]
+        self._spans = [(f.amax(1) - f.amin(1)).float() for f in flat]
 
     def draw(self, seed: int, step: int) -> QueryBatch:
         """The batch of a step."""
         rng = np.random.default_rng([seed, step])
-        s, u = self._settings, self._fields.upsampling
-        some = rng.integers(len(self._fields), size=s.batch)
-        frames = torch.stack([self._noise(self._fields.frames[n], rng) for n in some])
-        seen = scaled(self._inputs(frames, torch.ones_like(frames, dtype=torch.bool)), self._scale)
-        inputs, rows, columns, phases = [], [], [], []
-        room = self._fields.frames.shape[-1] - s.crop_px + 1
-        for image, n in zip(seen, some, strict=True):
-            top, left = (int(v) for v in rng.integers(room, size=2))
-            inputs.append(image[:, top : top + s.crop_px, left : left + s.crop_px])
-            y, x = torch.from_numpy(rng.integers(s.crop_px * u, size=(2, s.queries)))
-            phases.append(self._fields.phases[n, y + top * u, x + left * u].float())
-            rows.append((y + 0.5) / u)
-            columns.append((x + 0.5) / u)
+        drawn = [self._draw_one(rng) for _ in range(self._settings.batch)]
+        inputs, rows, columns, phases, spans = zip(*drawn, strict=True)
         return QueryBatch(
             torch.stack(inputs),
-            torch.stack(rows).double(),
-            torch.stack(columns).double(),
+            torch.stack(rows),
+            torch.stack(columns),
             torch.stack(phases),
-            self._spans[torch.from_numpy(some)],
+            torch.stack(spans),
+        )
+
+    def _draw_one(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        of = int(rng.choice(len(self._sets), p=self._shares))
+        fields, s = self._sets[of].fields, self._settings
+        n, u = int(rng.integers(len(fields))), fields.upsampling
+        frames = fields.frames[n] if fields.noisy else self._noise(fields.frames[n], rng)
+        valid = torch.ones_like(frames, dtype=torch.bool)
+        seen = scaled(self._sets[of].inputs(frames[None], valid[None]), self._scale)[0]
+        top, left = (int(rng.integers(side - s.crop_px + 1)) for side in frames.shape[-2:])
+        y, x = torch.from_numpy(rng.integers(s.crop_px * u, size=(2, s.queries)))
+        return (
+            seen[:, top : top + s.crop_px, left : left + s.crop_px],
+            ((y + 0.5) / u).double(),
+            ((x + 0.5) / u).double(),
+            fields.phases[n, y + top * u, x + left * u].float(),
+            self._spans[of][n],
         )

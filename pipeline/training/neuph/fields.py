@@ -50,11 +50,14 @@ class NeuPhFields:
     phases
         ``[N, u·Y, u·X]`` float16, radians.
     frames
-        ``[N, K, Y, X]`` float32 without noise, in the light's order; 1 is the background of a brightfield frame.
+        ``[N, K, Y, X]`` float32 in the light's order; 1 is the background of a brightfield frame.
+    noisy
+        Whether the frames hold a camera's noise: none is added then.
     """
 
     phases: torch.Tensor
     frames: torch.Tensor
+    noisy: bool = False
 
     def __len__(self) -> int:
         return len(self.phases)

@@ -22,6 +22,8 @@ class NeuPhTraining(Schedule):
     """Phase pixels per camera pixel of the fields."""
     leaves_share: float = Field(default=0.25, ge=0, le=1)
     """Of the specimens, fields like natural images (dead leaves); the others are cells of all kinds."""
+    recorded_share: float = Field(default=0.5, gt=0, le=1)
+    """Of the crops, where there are recordings; 1 trains on them alone, a single pair is enough to begin with."""
     crop_px: int = Field(default=48, ge=8)
     """Edge of what the encoders see at a time, in camera pixels."""
     batch: PositiveInt = 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,10 @@ from pipeline.methods.neuph.weights import load_network, save_weights
 from pipeline.methods.weights_file import sha256
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.field_making import processors
-from pipeline.training.neuph.batches import PatternNoise, QueryBatches
+from pipeline.training.neuph.batches import PatternNoise, QueryBatches, QuerySet
 from pipeline.training.neuph.card import write_neuph_card
 from pipeline.training.neuph.fields import NeuPhFields, PatternImaging, make_pattern_fields
+from pipeline.training.neuph.recorded import recorded_fields
 from pipeline.training.neuph.settings import NeuPhTraining
 from pipeline.training.neuph.task import neuph_task
 from pipeline.training.neuph.validation import NeuPhValidation
@@ -60,6 +61,7 @@ def train_neuph(
     seed: int = 0,
     network: str | None = None,
     begin_from: Path | None = None,
+    recordings: Sequence[Path] = (),
     fields: int | None = None,
     batch: int | None = None,
     settings: NeuPhTraining | None = None,
@@ -79,6 +81,9 @@ def train_neuph(
         compact or paper; compact, or that of the weights to begin from, where None.
     begin_from
         A weights file to fine-tune.
+    recordings
+        Experiment files of single-LED recordings of one's own, to train on beside simulated fields: see
+        `recorded_fields`.
     fields, batch
         Simulated specimens, and crops a step, in place of the settings'.
     report
@@ -115,8 +120,13 @@ def train_neuph(
             log.write(json.dumps(line) + "\n")
         report(line)
 
+    recorded = [recorded_fields(path, light, settings.upsampling) for path in recordings]
     trained_on, kept_back = _fields(out.parent, light, settings, seed, note)
-    inputs = _inputs(experiment, calibration, light, settings.field_px)
+
+    def inputs_for(shape: tuple[int, int]) -> NeuPhInputs:
+        return _inputs(experiment, calibration, light, shape)
+
+    inputs = inputs_for((settings.field_px, settings.field_px))
     noise = PatternNoise(_relative_light(experiment, calibration, light), settings)
     scale = _scale(trained_on, inputs, noise)
     validation = NeuPhValidation(kept_back, inputs, scale, noise)
@@ -127,7 +137,7 @@ def train_neuph(
             steps=event.step,
             fields=len(trained_on),
             upsampling=settings.upsampling,
-            data=f"simulated: cells and other specimens, and natural_field in {settings.leaves_share:.0%}",
+            data=_words(settings, recordings),
             begun_from=parent,
             minutes=round(event.seconds / 60, 2),
             validation={k: round(v, 5) for k, v in (event.validation or {}).items()},
@@ -142,13 +152,18 @@ def train_neuph(
             out,
         )
 
-    batches = QueryBatches(trained_on, inputs, scale, noise, settings)
+    simulated_share = 1 - settings.recorded_share if recorded else 1.0
+    sets = [QuerySet(trained_on, inputs, simulated_share)] if simulated_share > 0 else []
+    for each in recorded:
+        shape = (int(each.frames.shape[-2]), int(each.frames.shape[-1]))
+        sets.append(QuerySet(each, inputs_for(shape), settings.recorded_share / len(recorded)))
+    batches = QueryBatches(sets, scale, noise, settings)
     trainer = Trainer(
         neuph_task(begun, batches, settings.upsampling),
         settings,
         seed,
         budget,
-        f"{light.model_dump_json()}|{parent}|{_VERSION}",
+        f"{light.model_dump_json()}|{parent}|{_VERSION}|{[path.name for path in recordings]}",
         out.with_suffix(_CHECKPOINT),
         device,
         validations=_VALIDATIONS,
@@ -221,12 +236,24 @@ def _fields(
     return made(seed * _SEEDS_EACH, s.fields), made(_VALIDATION_SEEDS, s.validation_fields)
 
 
+def _words(settings: NeuPhTraining, recordings: Sequence[Path]) -> str:
+    simulated = (
+        f"simulated: cells and other specimens, and natural_field in {settings.leaves_share:.0%}"
+    )
+    if not recordings:
+        return simulated
+    names = ", ".join(path.stem for path in recordings)
+    return (
+        f"recorded ({names}) in {settings.recorded_share:.0%} of the crops; the others {simulated}"
+    )
+
+
 def _inputs(
-    experiment: Experiment, calibration: Calibration, light: LightRecord, field_px: int
+    experiment: Experiment, calibration: Calibration, light: LightRecord, shape: tuple[int, int]
 ) -> NeuPhInputs:
     """For frames of a field's size, in the light's order."""
     microscope = experiment.microscope
-    camera = microscope.camera.model_copy(update={"shape_px": (field_px, field_px)})
+    camera = microscope.camera.model_copy(update={"shape_px": shape})
     small = experiment.model_copy(
         update={"microscope": microscope.model_copy(update={"camera": camera})}
     )
