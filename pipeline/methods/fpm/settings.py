@@ -15,9 +15,9 @@ class FpmSettings(TiledSettings):
     """Phase pixels per camera pixel along each axis; none: as few as hold the synthetic NA."""
     rounds: PositiveInt = Field(default=2, le=100)
     """Of alternating projection, which finds the way."""
-    iterations: NonNegativeInt = Field(default=25, le=1000)
+    iterations: NonNegativeInt = Field(default=35, le=1000)
     """Of the gradient over all frames, which goes it. More fit noise: LEDs that were left out are explained best
-    after 10 to 30."""
+    after 10 to 40."""
     recover_pupil: bool = True
     """Find the objective's aberration and transmission, beyond `aberration_rad`."""
     recover_light: bool = True
