@@ -443,8 +443,8 @@ def test_weights_of_other_optics_are_refused_before_any_work(tmp_path):
     assert not lines
 
 
-def test_methods_without_a_network_are_refused():
-    with pytest.raises(ExperimentError, match="no network") as refused:
+def test_methods_without_anything_to_evaluate_are_refused():
+    with pytest.raises(ExperimentError, match="nothing to evaluate") as refused:
         evaluate("tie", experiment())
     assert "dl_srqpi" in refused.value.fix
 

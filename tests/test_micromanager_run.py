@@ -87,7 +87,7 @@ def test_micromanager_overflow_is_survived_and_every_gap_recorded_to_the_frame(t
 
 @posix
 def test_micromanager_run_killed_and_resumed_has_every_frame_as_asked_for(tmp_path):
-    path, out = write_experiment(tmp_path / "e.yaml", experiment(900)), tmp_path / "run"
+    path, out = write_experiment(tmp_path / "e.yaml", experiment(1800)), tmp_path / "run"
     # First the process that has the light on: the keeper connects to light and lens, and makes them safe.
     with LiveRun(path, out) as run:
         run.wait_for(lambda: run.committed() > 10)
@@ -111,7 +111,7 @@ def test_micromanager_run_killed_and_resumed_has_every_frame_as_asked_for(tmp_pa
             # The camera may be ahead of storage, and have ended.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert run.committed() < 900, "killed too late to show anything"
+        assert run.committed() < 1800, "killed too late to show anything"
         run.process.wait()
     status, _, errors = livephase("run", path, "--out", out, "--resume")
     assert status == 0, errors
