@@ -140,6 +140,23 @@ class Microscope:
         self.close()
 
 
+def whole_slot(taken: Taken) -> NDArray[np.unsignedinteger]:
+    """Frames ``[K, Y, X]`` of `Microscope.take_slot`, where none is missing.
+
+    Raises
+    ------
+    DriverError
+        If one is: it would be taken for a black one.
+    """
+    missing = int((taken.records["status"] != FrameStatus.WRITTEN).sum())
+    if missing:
+        raise DriverError(
+            f"{missing} of {taken.records.size} frames are missing",
+            "take them again, or use another recording",
+        )
+    return taken.frames.reshape(-1, *taken.frames.shape[-2:])
+
+
 def _nothing_yet(axes: tuple[int, ...], plan: Plan) -> Taken:
     """Room for the frames of these axes, all of them missing so far."""
     records = empty_records(int(np.prod(axes))).reshape(axes)

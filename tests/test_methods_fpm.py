@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.calibration import Calibration
-from pipeline.errors import ExperimentError
+from pipeline.errors import DriverError, ExperimentError
 from pipeline.evaluation import evaluate
 from pipeline.experiment import load_experiment, parse_experiment
 from pipeline.methods.fpm.imaging import Imaging, object_field, object_spectrum
@@ -149,6 +149,26 @@ def test_invalid_pixels_do_not_count():
     frames[~valid] = 9.0
     bad = solve(waves, frames, valid, Effort(1, 6))
     assert torch.allclose(good.spectrum, bad.spectrum)
+
+
+def test_a_frame_without_a_valid_pixel_says_nothing():
+    """A saturated one, say: its light stays what it was taken for, and nothing else turns into NaN."""
+    experiment = fpm_experiment()
+    phase, absorption = blobs(4, seed=6)
+    frames = predict_frames(phase, absorption, experiment)
+    valid = torch.ones_like(frames, dtype=torch.bool)
+    valid[3] = False
+    found = solve(waves_of(experiment, 4), frames, valid, Effort(1, 8))
+    assert float(found.light[3]) == 1
+    assert bool(torch.isfinite(found.light).all())
+    assert bool(torch.isfinite(found.spectrum.abs()).all())
+
+
+def test_a_missing_frame_is_not_taken_for_a_black_one():
+    data = fpm_data()
+    data["microscope"]["faults"] = {"drop_frames": [3]}
+    with pytest.raises(DriverError, match="1 of 49 frames are missing"):
+        evaluate("fpm", parse_experiment(data))
 
 
 def test_a_turned_array_at_another_distance_is_found():

@@ -65,6 +65,16 @@ def test_a_seam_between_tiles_that_disagree_is_faded():
     assert float(row.diff().min()) >= 0
 
 
+def test_the_order_in_which_tiles_are_made_does_not_matter():
+    """To the last bit: a run that was killed makes them in another one."""
+    spans = plan_spans((70, 90), 32, 8)
+    mosaic = Mosaic((70, 90), spans, 1)
+    made = torch.rand(len(spans), 32, 32, generator=torch.Generator().manual_seed(5))
+    orders = (range(len(spans)), reversed(range(len(spans))))
+    one, other = (mosaic.together({i: made[i] for i in order}) for order in orders)
+    assert torch.equal(one, other)
+
+
 def test_tiles_that_are_not_there_yet_are_zero():
     mosaic = Mosaic((32, 56), plan_spans((32, 56), 32, 8), 1)
     some = mosaic.together({1: torch.ones(32, 32)}, align=False)

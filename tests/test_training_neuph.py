@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError
@@ -125,7 +126,9 @@ def test_a_training_from_start_to_end_and_again_is_the_same(tmp_path):
             report=lines.append,
         )
     one, two = (tmp_path / f"{name}.safetensors" for name in ("one", "two"))
-    assert one.read_bytes()[-1000:] == two.read_bytes()[-1000:]
+    tensors = load_file(one)
+    assert len(tensors) > 20
+    assert all(torch.equal(tensors[n], other) for n, other in load_file(two).items())
     record = read_record(one)
     assert record.training.fields == 2
     assert record.light == light_record(experiment(), Calibration())

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from drivers.taking import Microscope
-from pipeline.calibration import Calibration
+from drivers.taking import Microscope, whole_slot
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment
 from pipeline.frames import SlotKey
 from pipeline.instrument import resolve_calibration
 from pipeline.methods.fpm.imaging import Imaging
 from pipeline.methods.fpm.method import Fpm
+from pipeline.methods.fpm.reconstructor import FpmReconstructor
 from pipeline.methods.fpm.settings import FpmSettings
-from pipeline.methods.fpm.solver import Effort, Solution, solve
-from pipeline.methods.fpm.waves import Waves, make_waves
+from pipeline.methods.fpm.solver import Solution
+from pipeline.methods.fpm.waves import Waves
 from pipeline.methods.settings import read_settings
-from pipeline.optics.illumination import Source, background_intensity, calibrated_source
+from pipeline.optics.illumination import Source, background_intensity
 from pipeline.optics.sensor import Correction
 
 # One frame in so many is left out, beginning with this one: neither the axis's nor the corner's.
@@ -42,7 +42,7 @@ def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[
     -------
     dict
         ``nmse, nmse_brightfield, nmse_darkfield`` of all frames, ``nmse_held_out`` of one LED in ten that were
-        left out of another fit, ``seconds`` of the fit, and ``conditions``.
+        left out of another fit, its LEDs where the calibration has them, ``seconds`` of the first, ``conditions``.
 
     Raises
     ------
@@ -60,19 +60,20 @@ def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[
         )
     report("taking the frames")
     with Microscope(experiment) as microscope:
-        taken = microscope.take_slot(experiment, SlotKey(0, 0))
+        raw = whole_slot(microscope.take_slot(experiment, SlotKey(0, 0)))
     correction = Correction(experiment, calibration, measurement.frames)
-    raw = taken.frames.reshape(plan.slot_shape)
     frames, valid = correction(raw, np.ones(len(raw), bool))
-    fit = _Fit(experiment, calibration, settings, measurement.upsampling)
-    everything = torch.arange(len(frames))
+    method = FpmReconstructor(experiment, calibration, settings, measurement.upsampling, "cpu")
+    (span,) = method.mosaic.spans
+    sources = method.sources(span)
     report(f"explaining {len(frames)} frames")
     began = time.perf_counter()
-    waves, found = fit.solve(frames, valid, everything)
+    with torch.inference_mode():
+        waves, found = method.solve(frames, valid, span)
     seconds = time.perf_counter() - began
-    errors = fit.errors(waves, found.light, found, frames, valid)
+    errors = _errors(waves, found.light, found, frames, valid)
     power = (frames.clamp_min(0) * valid).sum((1, 2))
-    bright = fit.bright
+    bright = torch.tensor([background_intensity(s, experiment.optics) > 0 for s in sources])
     figures = {
         "nmse": _share(errors, power),
         "nmse_brightfield": _share(errors[bright], power[bright]),
@@ -82,12 +83,13 @@ def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[
     if len(frames) >= _LEAST_FRAMES:
         out = torch.zeros(len(frames), dtype=torch.bool)
         out[_FIRST::_EVERY] = True
-        report(f"explaining {int(out.sum())} of them by the others")
-        kept, left = everything[~out], everything[out]
-        _, without = fit.solve(frames, valid, kept)
-        light = fit.light_between(left, kept, without.light)
-        missed = fit.errors(fit.waves(left), light, without, frames[out], valid[out])
-        figures["nmse_held_out"] = _share(missed, power[out])
+        kept, left = (torch.where(some)[0].tolist() for some in (~out, out))
+        report(f"explaining {len(left)} of them by the others")
+        with torch.inference_mode():
+            _, without = method.solve(frames[kept], valid[kept], span, kept)
+        light = _light_between(sources, left, kept, without.light)
+        missed = _errors(method.waves(span, left), light, without, frames[left], valid[left])
+        figures["nmse_held_out"] = _share(missed, power[left])
     return {
         **figures,
         "seconds": seconds,
@@ -103,80 +105,25 @@ def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[
     }
 
 
-class _Fit:
-    """Fits and errors of chosen frames of one experiment."""
+def _errors(
+    waves: Waves, light: torch.Tensor, found: Solution, frames: torch.Tensor, valid: torch.Tensor
+) -> torch.Tensor:
+    """``[k]`` Σ (|ψ| - √I)² of each frame, all frozen."""
+    with torch.inference_mode():
+        made = Imaging(waves).frames(found.spectrum, found.pupil, light)
+    missed = (made.sqrt() - frames.clamp_min(0).sqrt()).square()
+    return (missed * valid).sum((1, 2))
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        calibration: Calibration,
-        settings: FpmSettings,
-        upsampling: int,
-    ) -> None:
-        plan = experiment.plan()
-        foci = len(plan.foci_um)
-        self._optics, self._upsampling, self._shape = (
-            experiment.optics,
-            upsampling,
-            plan.frame_shape,
-        )
-        self._pixel_um = calibration.pixel_um or experiment.pixel_um
-        self._aberration = {str(n): rad for n, rad in settings.aberration_rad.items()}
-        s = settings
-        self._effort = Effort(s.rounds, s.iterations, s.recover_pupil, s.recover_light)
-        self._sources = [
-            calibrated_source(experiment, plan.channels[k // foci].name, calibration)
-            for k in range(plan.frames_per_slot)
-        ]
-        self._z_um = [
-            calibration.true_focus_um(plan.foci_um[k % foci]) for k in range(plan.frames_per_slot)
-        ]
-        self.bright = torch.tensor(
-            [background_intensity(s, experiment.optics) > 0 for s in self._sources]
-        )
 
-    def waves(self, some: torch.Tensor) -> Waves:
-        """Of the frames with these numbers."""
-        return make_waves(
-            [self._sources[k] for k in some.tolist()],
-            self._optics,
-            self._pixel_um,
-            self._shape,
-            self._upsampling,
-            [self._z_um[k] for k in some.tolist()],
-            self._aberration,
-        )
-
-    def solve(
-        self, frames: torch.Tensor, valid: torch.Tensor, some: torch.Tensor
-    ) -> tuple[Waves, Solution]:
-        waves = self.waves(some)
-        with torch.inference_mode():
-            return waves, solve(waves, frames[some], valid[some], self._effort)
-
-    @staticmethod
-    def errors(
-        waves: Waves,
-        light: torch.Tensor,
-        found: Solution,
-        frames: torch.Tensor,
-        valid: torch.Tensor,
-    ) -> torch.Tensor:
-        """``[k]`` Σ (|ψ| - √I)² of each frame, all frozen."""
-        with torch.inference_mode():
-            made = Imaging(waves).frames(found.spectrum, found.pupil, light)
-        missed = (made.sqrt() - frames.clamp_min(0).sqrt()).square()
-        return (missed * valid).sum((1, 2))
-
-    def light_between(
-        self, left: torch.Tensor, kept: torch.Tensor, light: torch.Tensor
-    ) -> torch.Tensor:
-        """``[l]`` intensities of frames that were left out: a mean of the nearest ones', in logarithms."""
-        at = torch.stack([_direction(s) for s in self._sources])
-        apart = torch.cdist(at[left], at[kept])
-        nearest = torch.cdist(at[kept], at[kept]).fill_diagonal_(torch.inf).amin(1).median()
-        share = torch.exp(-(apart / nearest).square() / 2)
-        return ((share @ light.double().log()) / share.sum(1)).exp().to(light.dtype)
+def _light_between(
+    sources: Sequence[Source], left: list[int], kept: list[int], light: torch.Tensor
+) -> torch.Tensor:
+    """``[l]`` intensities of frames that were left out: a mean of the nearest ones', in logarithms."""
+    at = torch.stack([_direction(s) for s in sources])
+    apart = torch.cdist(at[left], at[kept])
+    nearest = torch.cdist(at[kept], at[kept]).fill_diagonal_(torch.inf).amin(1).median()
+    share = torch.exp(-(apart / nearest).square() / 2)
+    return ((share @ light.double().log()) / share.sum(1)).exp().to(light.dtype)
 
 
 def _direction(source: Source) -> torch.Tensor:

@@ -5,6 +5,7 @@ Lengths in mm, the specimen at the origin, z from the specimen to the LEDs.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.experiment.strict import Strict
 _MOST_LEDS = 65_536
 
 
-class LedPlaces(Strict):
+class LedPlaces(Strict, ABC):
     """What all arrays share: they can be turned about the axis and lie beside it."""
 
     rotation_deg: float = 0.0
@@ -24,9 +25,9 @@ class LedPlaces(Strict):
     offset_mm: tuple[float, float] = (0.0, 0.0)
     """(x, y) of the array's centre against the optical axis."""
 
+    @abstractmethod
     def own_places_mm(self) -> NDArray[np.float64]:
         """``[N, 3]`` each LED in the array's own coordinates, in its own order."""
-        raise NotImplementedError
 
     @property
     def count(self) -> int:

@@ -120,7 +120,8 @@ class Mosaic:
             return zero_background(some) if align else some
         weight = torch.zeros_like(total)
         pistons = self.pistons(tiles) if align else {}
-        for number, image in tiles.items():
+        # In their own order, not that in which they were made: sums of floats depend on it.
+        for number, image in sorted(tiles.items(), key=lambda tile: tile[0]):
             fade_y, fade_x = (f.to(image.device) for f in self._fades[number])
             fade = fade_y[:, None] * fade_x
             span = self.spans[number]

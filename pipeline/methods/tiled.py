@@ -119,7 +119,7 @@ class TiledReconstructor(ABC, Generic[Prepared]):
         if any(t.predicted is None for t in done.values()):
             return None
         out = torch.empty_like(frames)
-        for number, tile in done.items():
+        for number, tile in sorted(done.items()):
             assert tile.predicted is not None
             self.mosaic.spans[number].cut(out)[:] = tile.predicted.to(out.device)
         return out[None]

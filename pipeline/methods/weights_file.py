@@ -81,9 +81,14 @@ def save_tensors(module: nn.Module, record: Strict, path: Path, *, half_dims: in
         for name, value in _stored(module).items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
     # Not save_file: it makes files that only their owner may read.
-    temporary.write_bytes(save(tensors, {METADATA_KEY: record.model_dump_json()}))
+    write_whole(path, save(tensors, {METADATA_KEY: record.model_dump_json()}))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is whole or not there."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
     os.replace(temporary, path)  # noqa: PTH105 - atomic on Windows, too, and said by its name
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError, RunFolderError, StoreError
 from pipeline.frames import Region, SlotKey
+from pipeline.methods.weights_file import write_whole
 from pipeline.preview.files import ome_tiff
 from pipeline.store.reader import RunReader
 
@@ -77,7 +78,10 @@ def query_phase(
         If weights or frames are not there or can't be used.
     """
     from pipeline.methods.contract import Continuous  # noqa: PLC0415 - torch
-    from pipeline.stages.reconstruction import SlotReconstructor  # noqa: PLC0415 - torch
+    from pipeline.stages.reconstruction import (  # noqa: PLC0415 - torch
+        SlotReconstructor,
+        reconstructible,
+    )
 
     folder = Path(run)
     if not folder.is_dir():
@@ -106,7 +110,13 @@ def query_phase(
     latent = _kept_latent(path, core)
     was_kept = latent is not None
     if latent is None:
-        latent = method.latent(*core.measured(*reader.raw(key)))
+        frames, records = reader.raw(key)
+        if not reconstructible(core.measurement, records):
+            raise ExperimentError(
+                f"frames of timepoint {timepoint} at position {position} are missing",
+                "query another one: its phase was not reconstructed either",
+            )
+        latent = method.latent(*core.measured(frames, records))
         if keep:
             _keep(latent, path, core)
     density = density or float(core.measurement.upsampling)
@@ -160,11 +170,11 @@ def _kept_latent(path: Path, core: SlotReconstructor) -> torch.Tensor | None:
 
 
 def _keep(latent: torch.Tensor, path: Path, core: SlotReconstructor) -> None:
-    from safetensors.torch import save_file  # noqa: PLC0415 - torch
+    from safetensors.torch import save  # noqa: PLC0415 - torch
 
     path.parent.mkdir(exist_ok=True)
     about = {"weights": core.measurement.weights_sha256 or ""}
-    save_file({"latent": latent.half().contiguous()}, path, about)
+    write_whole(path, save({"latent": latent.half().contiguous()}, about))
 
 
 def write_queried(found: Queried, out: Path) -> None:

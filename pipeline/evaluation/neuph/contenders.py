@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pipeline.calibration import Calibration
 from pipeline.evaluation.neuph.fields import Light, PatternField
 from pipeline.evaluation.neuph.object_field import fitted_field
-from pipeline.evaluation.neuph.plan import NeuPhPlan
 from pipeline.experiment import Experiment, parse_experiment
 from pipeline.methods.background import zero_background
 from pipeline.methods.dpc.reconstructor import load_dpc
@@ -66,7 +65,6 @@ class Stage:
 
     def lights(self, electrons: float) -> list[Light]:
         """Of `frames`: each with the electrons that its exposure gives it."""
-        light = self.experiment.illumination
         plan = self.experiment.plan()
         given, sines = [], []
         for k in self.frames:
@@ -74,7 +72,6 @@ class Stage:
             source = channel_source(self.experiment, channel.name)
             sines.append(-source.frequencies.numpy() * self.experiment.optics.wavelength_um)
             given.append(channel.exposure_ms * channel.brightness * len(source.weights))
-        assert light is not None
         return [Light(s, electrons * g / given[0]) for s, g in zip(sines, given, strict=True)]
 
 
@@ -196,11 +193,6 @@ class Contenders:
 
 def _error(image: Image, field: PatternField) -> float:
     return rmse_rad(align_piston(image, field.truth), field.truth)
-
-
-def lights_of(stage: Stage, plan: NeuPhPlan) -> list[Light]:
-    """Of a plan's fields."""
-    return stage.lights(plan.electrons)
 
 
 def nominal_light(experiment: Experiment) -> str:

@@ -82,13 +82,23 @@ class FpmReconstructor(TiledReconstructor[_Prepared]):
         )
 
     def solve(
-        self, frames: torch.Tensor, valid: torch.Tensor, span: Span
+        self,
+        frames: torch.Tensor,
+        valid: torch.Tensor,
+        span: Span,
+        some: Sequence[int] | None = None,
     ) -> tuple[Waves, Solution]:
-        """Object, pupil and light of one tile ``[K, y, x]``, and the waves that they are for."""
+        """Object, pupil and light of one tile ``[K, y, x]``, and the waves that they are for.
+
+        Parameters
+        ----------
+        some
+            Numbers of the measurement's frames that are given; all of them where None. LEDs stay where they are.
+        """
         s = self._settings
-        waves = self._only or self.waves(span)
+        waves = self._only if self._only and some is None else self.waves(span, some)
         effort = Effort(s.rounds, s.iterations, s.recover_pupil, s.recover_light)
-        if not s.refine_positions:
+        if some is not None or not s.refine_positions:
             return waves, solve(waves, frames, valid, effort)
         sources = self.sources(span)
         found = solve(
@@ -116,18 +126,26 @@ class FpmReconstructor(TiledReconstructor[_Prepared]):
             for channel in self._channels
         ]
 
-    def waves(self, span: Span) -> Waves:
-        """Windows and pupils of a tile."""
-        return self._waves(self.sources(span), span.shape)
+    def waves(self, span: Span, some: Sequence[int] | None = None) -> Waves:
+        """Windows and pupils of a tile, for all frames or some."""
+        sources = self.sources(span)
+        return self._waves(
+            sources if some is None else [sources[k] for k in some], span.shape, some
+        )
 
-    def _waves(self, sources: Sequence[Source], shape: tuple[int, int]) -> Waves:
+    def _waves(
+        self,
+        sources: Sequence[Source],
+        shape: tuple[int, int],
+        some: Sequence[int] | None = None,
+    ) -> Waves:
         return make_waves(
             sources,
             self._experiment.optics,
             self._pixel_um,
             shape,
             self._upsampling,
-            self._z_um,
+            self._z_um if some is None else [self._z_um[k] for k in some],
             {str(name): rad for name, rad in self._settings.aberration_rad.items()},
             self._device,
         )

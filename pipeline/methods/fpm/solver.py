@@ -184,7 +184,9 @@ class _Solver:
             error += (valid * (shining * amplitude - measured).square()).sum()
             if fit_light:
                 fit = (valid * measured * amplitude).sum((-2, -1))
-                scale[frames] = (fit / (valid * amplitude.square()).sum((-2, -1))).square()
+                square = (valid * amplitude.square()).sum((-2, -1))
+                # A frame without a valid pixel says nothing of its light.
+                scale[frames] = torch.where(square > 0, (fit / square).square(), self.light[frames])
             change = imaging.back(fields, self._correction(amplitude, frames), frames)
             share = waves.weights[some] * self._of_waves(self.light, frames)
             share = share[:, None, None]

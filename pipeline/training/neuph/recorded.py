@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from drivers.taking import Microscope
+from drivers.taking import Microscope, whole_slot
 from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, LedIllumination, load_experiment
@@ -47,6 +47,8 @@ def recorded_fields(path: Path, light: LightRecord, upsampling: int) -> NeuPhFie
     ------
     ExperimentError
         If the recording is of other optics, isn't LED by LED, or lacks an LED that a pattern needs.
+    DriverError
+        If a frame of it is missing.
     """
     experiment = load_experiment(path)
     calibration = resolve_calibration(experiment)
@@ -60,10 +62,9 @@ def recorded_fields(path: Path, light: LightRecord, upsampling: int) -> NeuPhFie
     )
     experiment = experiment.model_copy(update={"reconstruction": reconstruction})
     measurement = Fpm().measurement(experiment)
-    plan = experiment.plan()
     with Microscope(experiment) as microscope:
         taken = microscope.take_slot(experiment, SlotKey(0, 0))
-    raw = taken.frames.reshape(plan.slot_shape)
+    raw = whole_slot(taken)
     correction = Correction(experiment, calibration, measurement.frames)
     frames, valid = correction(raw, np.ones(len(raw), bool))
     method = Fpm().load(experiment, calibration, "cpu", None)
