@@ -256,6 +256,36 @@ def verify(run: RunArgument, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def report(
+    run: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.html",
+            help="Where the page goes, for a run folder that may not be written; report.html and report.json in it "
+            "if not given.",
+        ),
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Show the page in this machine's browser.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's report again from what is on the disk; of a run that goes on, a report so far."""
+    from pipeline.lifecycle.report import make_report, report_text
+    from pipeline.store.run_folder import RunState
+
+    result = make_report(run, out)
+    page = out or run / "report.html"
+    _print(result, as_json, report_text(run, RunState(result["state"]), result, page))
+    if open_:
+        import webbrowser
+
+        webbrowser.open(page.absolute().as_uri())
+
+
+@app.command()
 def calibrate(
     experiment: Annotated[
         Path | None,

@@ -93,7 +93,7 @@ def test_the_first_result_is_never_before_the_start(folder, monkeypatch, began, 
         shared_memory={},
         todo_slots=2,
     )
-    monkeypatch.setattr("pipeline.lifecycle.report.read_sessions", lambda _: [session])
+    monkeypatch.setattr("pipeline.lifecycle.report.figures.read_sessions", lambda _: [session])
     found = write_report(folder, folder.experiment())["first_result_s"]
     assert found == pytest.approx(expected, abs=1e-3)
     session.process_start_utc = committed + 60  # the clock was set back

@@ -1,0 +1,241 @@
+"""Every gap of a run in words: which frames are missing and why, which phase images and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.frames import FrameStatus, MissingReason, Plan
+from pipeline.lifecycle.report.html import many, table
+from pipeline.store.reader import RunReader
+
+# Why frames are missing, after "n frames are missing:".
+REASONS: Final[Mapping[int, str]] = {
+    MissingReason.NONE: "no reason was recorded",
+    MissingReason.DROPPED: "dropped by the camera, whose own numbers have a gap here",
+    MissingReason.OVERFLOW: "lost in the camera's full buffer",
+    MissingReason.TIMEOUT: "not delivered by the camera in time",
+    MissingReason.DISCONNECTED: "a device went away",
+    MissingReason.INTERRUPTED: "acquisition died within the timepoint",
+    MissingReason.STOPPED: "never exposed, as the run was stopped before",
+    MissingReason.SOURCE: "not in the recording that was read",
+    MissingReason.DOSE: "not exposed, as the position has had all the light that is allowed",
+}
+# Frames that the run has not come to; no number of a `MissingReason`.
+_PENDING = 255
+_WRITTEN = 254
+
+# `frames.zarr` and the ledger have them all; a page has room for these.
+_MOST_ROWS = 30
+_MOST_RANGES = 24
+_MOST_NAMES = 6
+_MOST_STRIPS = 12
+_STRIP_COLUMNS = 480
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The same frames of some timepoints.
+
+    Parameters
+    ----------
+    where
+        Positions and channels in words; empty where it is all there is.
+    timepoints
+        Ranges of timepoints, first and last, from 0 on.
+    frames
+        How many in all.
+    """
+
+    where: str
+    timepoints: tuple[tuple[int, int], ...]
+    frames: int
+
+
+def missing_frames(reader: RunReader) -> dict[int, list[Gap]]:
+    """The gaps by `MissingReason`; only of frames whose fate is known."""
+    return {
+        reason: list(_gaps(reader.plan, fates == reason))
+        for fates in (_fates(reader),)
+        for reason in sorted(set(np.unique(fates).tolist()) - {_WRITTEN, _PENDING})
+    }
+
+
+def missing_phase(reader: RunReader) -> dict[str, NDArray[np.bool_]]:
+    """Recorded slots without a phase image, ``[timepoints, positions]`` by what goes on after "2 images"."""
+    frames = reader.raw_records.last("frames")
+    whole = (frames["status"] == FrameStatus.WRITTEN).all(axis=-1)
+    left = reader.committed() & ~reader.reconstructed()
+    skipped = left & reader.skipped()
+    found = {
+        "could not be made, as frames are missing": left & ~skipped & ~whole,
+        "could not be made of their frames: the log says why": skipped,
+        "still to be made": left & ~skipped & whole,
+    }
+    return {why: slots for why, slots in found.items() if slots.any()}
+
+
+def gaps_html(reader: RunReader, *, reconstructs: bool) -> str:
+    """The section: a strip that shows where, and tables that say what and why."""
+    fates = _fates(reader)
+    parts = [_strips(reader, fates, reconstructs=reconstructs)]
+    found = missing_frames(reader)
+    for reason, gaps in found.items():
+        frames = sum(gap.frames for gap in gaps)
+        why = REASONS.get(reason, f"unknown reason {reason}")
+        parts.append(f"<h3>{many(frames, 'frame')}: {escape(why)}</h3>{_gap_table(gaps)}")
+    note = "Timepoints count from 1 here; in the stores, the log and the commands' options from 0."
+    parts.insert(0, f'<p class="note">{note}</p>' if found else "<p>No frame is missing.</p>")
+    if reconstructs:
+        for why, slots in missing_phase(reader).items():
+            gaps = list(_gaps(reader.plan, slots[..., None]))
+            count = many(int(slots.sum()), "phase image")
+            parts.append(f"<h3>{count} {escape(why)}</h3>{_gap_table(gaps, phase=True)}")
+    return "".join(parts)
+
+
+def in_words(timepoints: Sequence[tuple[int, int]], most: int = _MOST_RANGES) -> str:
+    """Ranges, from 0 on, as people count: ``timepoints 3, 7–9 and 12``."""
+    shown = [str(a + 1) if a == b else f"{a + 1}–{b + 1}" for a, b in timepoints[:most]]
+    if len(timepoints) > most:
+        first, last = timepoints[most][0] + 1, timepoints[-1][1] + 1
+        left = sum(b - a + 1 for a, b in timepoints[most:])
+        shown.append(f"{left:,} more from {first} to {last}")
+    text = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    single = len(timepoints) == 1 and timepoints[0][0] == timepoints[0][1]
+    return f"timepoint{'' if single else 's'} {text}"
+
+
+def _fates(reader: RunReader) -> NDArray[np.uint8]:
+    """``[T, P, K]``: `_WRITTEN`, `_PENDING` or the `MissingReason`."""
+    frames = reader.raw_records.last("frames")
+    lost = frames["status"] == FrameStatus.MISSING
+    fates = np.where(lost, frames["reason"], np.uint8(_WRITTEN)).astype(np.uint8)
+    cut_short = reader.folder.state().cut_short
+    fates[~reader.committed()] = MissingReason.STOPPED if cut_short else _PENDING
+    return fates
+
+
+def _gaps(plan: Plan, mask: NDArray[np.bool_]) -> Iterator[Gap]:
+    """Timepoints that lack the same frames belong together; the first to appear comes first."""
+    flat = mask.reshape(len(mask), -1)
+    rows = np.flatnonzero(flat.any(axis=1))
+    if not len(rows):
+        return
+    patterns, which = np.unique(np.packbits(flat[rows], axis=1), axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    firsts = [int(rows[np.argmax(which == i)]) for i in range(min(len(patterns), 1000))]
+    for i in np.argsort(firsts, kind="stable"):
+        here = rows[which == i]
+        breaks = np.flatnonzero(np.diff(here) > 1)
+        begins, ends = here[np.r_[0, breaks + 1]], here[np.r_[breaks, len(here) - 1]]
+        frames = len(here) * int(flat[here[0]].sum())
+        ranges = tuple(zip(begins.tolist(), ends.tolist(), strict=True))
+        yield Gap(_where(plan, mask[here[0]]), ranges, frames)
+
+
+def _where(plan: Plan, lost: NDArray[np.bool_]) -> str:
+    """``[P, K]`` (K 1: whole slots) in words; empty where it is everything."""
+    by_frames: dict[bytes, list[int]] = {}
+    for position, frames in enumerate(lost):
+        if frames.any():
+            by_frames.setdefault(frames.tobytes(), []).append(position)
+    parts = []
+    for positions in by_frames.values():
+        places = ""
+        if len(positions) < len(plan.positions):
+            places = _names([plan.positions[p].name for p in positions], "positions")
+        frames = lost[positions[0]]
+        what = "" if frames.all() else _frames_in_words(plan, frames)
+        parts.append(": ".join(text for text in (places, what) if text))
+    return "; ".join(part for part in parts if part)
+
+
+def _frames_in_words(plan: Plan, frames: NDArray[np.bool_]) -> str:
+    grid = frames.reshape(len(plan.channels), len(plan.foci_um))
+    whole = [c.name for c, foci in zip(plan.channels, grid, strict=True) if foci.all()]
+    parts = [_names(whole, "channels")] if whole else []
+    for channel, foci in zip(plan.channels, grid, strict=True):
+        if foci.any() and not foci.all():
+            heights = [f"{z:+g} µm" for z, gone in zip(plan.foci_um, foci, strict=True) if gone]
+            parts.append(f"{channel.name} at {_names(heights, 'foci')}")
+    if len(parts) > _MOST_NAMES:
+        parts = [f"{int(frames.sum())} frames of {len(parts)} channels"]
+    return ", ".join(parts)
+
+
+def _names(names: Sequence[str], kind: str) -> str:
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: _MOST_NAMES - 2])} … {names[-1]} ({len(names)} {kind})"
+
+
+def _gap_table(gaps: Sequence[Gap], *, phase: bool = False) -> str:
+    rows = [
+        (
+            escape(gap.where or "everything"),
+            f"{gap.frames:,}",
+            escape(in_words(gap.timepoints)),
+        )
+        for gap in gaps[:_MOST_ROWS]
+    ]
+    rest = ""
+    if len(gaps) > _MOST_ROWS:
+        left = gaps[_MOST_ROWS:]
+        first, last = min(g.timepoints[0][0] for g in left), max(g.timepoints[-1][1] for g in left)
+        rest = (
+            f'<p class="note">And {many(sum(g.frames for g in left), "image" if phase else "frame")} in '
+            f"{len(left):,} other combinations, from timepoint {first + 1} to {last + 1}; frames.zarr in the run "
+            "folder has the fate of every frame.</p>"
+        )
+    return table(("which", "images" if phase else "frames", "when"), rows) + rest
+
+
+def _strips(reader: RunReader, fates: NDArray[np.uint8], *, reconstructs: bool) -> str:
+    """A line for each position, frames over phase, from the first timepoint to the last."""
+    plan = reader.plan
+    settled = reader.reconstructed()
+    lines = []
+    for p, position in enumerate(plan.positions[:_MOST_STRIPS]):
+        raw = np.where(fates[:, p] == _WRITTEN, 0, 1)
+        raw[fates[:, p] == _PENDING] = 2
+        name = escape(position.name) if len(plan.positions) > 1 else ""
+        lines.append((f"{name} frames", _strip(raw)))
+        if reconstructs:
+            phase = np.where(settled[:, p], 0, np.where(reader.committed()[:, p], 1, 2))
+            lines.append((f"{name} phase", _strip(phase[:, None])))
+    rows = "".join(f"<span>{name.strip()}</span>{strip}" for name, strip in lines)
+    more = len(plan.positions) - _MOST_STRIPS
+    note = f'<p class="note">{many(more, "more position")} not shown.</p>' if more > 0 else ""
+    key = "".join(
+        f'<i class="key" style="background:var(--{colour})"></i>{text}'
+        for colour, text in (("ok", "there"), ("bad", "missing"), ("wait", "not there as yet"))
+    )
+    return (
+        f'<p class="note">{key}</p><div class="strips">{rows}<div class="x"><span>timepoint 1</span>'
+        f"<span>{plan.timepoints:,}</span></div></div>{note}"
+    )
+
+
+def _strip(kinds: NDArray[np.int_]) -> str:
+    """``[T, n]`` of 0 there, 1 missing, 2 not yet; a column shows the worst that is in it."""
+    timepoints = len(kinds)
+    columns = min(timepoints, _STRIP_COLUMNS)
+    begins = np.arange(columns) * timepoints // columns
+    lost = np.logical_or.reduceat((kinds == 1).any(axis=1), begins)
+    wait = np.logical_or.reduceat((kinds == 2).any(axis=1), begins)
+    worst = np.where(lost, 1, np.where(wait, 2, 0))
+    edges = np.r_[0, np.flatnonzero(np.diff(worst)) + 1, columns]
+    rects = "".join(
+        f'<rect class="s{worst[a]}" x="{a}" y="0" width="{b - a}" height="1"/>'
+        for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    )
+    return (
+        f'<svg viewBox="0 0 {columns} 1" preserveAspectRatio="none" shape-rendering="crispEdges" '
+        f'aria-hidden="true">{rects}</svg>'
+    )
