@@ -79,7 +79,9 @@ def chart(
     ]
     parts += _lines(px, py, connected)
     if marked.any():
-        parts.append(_dots(px[marked][:_COLUMNS], py[marked][:_COLUMNS], "dots alarm"))
+        some = np.flatnonzero(marked)
+        some = some[:: -(-len(some) // _COLUMNS)]
+        parts.append(_dots(px[some], py[some], "dots alarm"))
     if above:
         note += f" {above} of {len(y)} values lie above the chart."
     return _framed(title, "".join(parts), (low, high), (top, y_ticks), x_label, note)
@@ -136,7 +138,7 @@ def _framed(
     note: str,
 ) -> str:
     (low, high), (top, y_ticks) = x_range, y_axis
-    y_labels = "".join(f'<span style="bottom:{100 * t / top:.1f}%">{t:g}</span>' for t in y_ticks)
+    y_labels = "".join(f'<span style="bottom:{100 * t / top:.1f}%">{t:,g}</span>' for t in y_ticks)
     inside = [round(t, 12) + 0.0 for t in ticks(low, high, 7) if low <= t <= high]
     x_labels = "".join(_x_label(t, (t - low) / (high - low)) for t in inside)
     return (
@@ -151,4 +153,4 @@ def _framed(
 def _x_label(value: float, share: float) -> str:
     # Those at the ends stay within the frame.
     edge = ' class="first"' if share < 0.02 else ' class="last"' if share > 0.98 else ""
-    return f'<span{edge} style="left:{100 * share:.1f}%">{value:g}</span>'
+    return f'<span{edge} style="left:{100 * share:.1f}%">{value:,g}</span>'

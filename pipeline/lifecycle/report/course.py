@@ -114,9 +114,10 @@ def _over_time(
     shaded = [s for s in shaded if s.end > 0 and s.begin < length / unit_s]
     if shaded:
         note += " Grey: paused, or between two sessions."
+    elapsed: Values = ((times - begin) / unit_s).astype(np.float64)
     return chart(
         title,
-        (times - begin) / unit_s,
+        elapsed,
         values,
         x_label=f"{unit} since the first",
         connected=True,

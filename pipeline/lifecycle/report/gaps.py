@@ -31,11 +31,12 @@ _PENDING = 255
 _WRITTEN = 254
 
 # `frames.zarr` and the ledger have them all; a page has room for these.
-_MOST_ROWS = 30
-_MOST_RANGES = 24
+_MOST_ROWS = 16
+_MOST_RANGES = 12
 _MOST_NAMES = 6
 _MOST_STRIPS = 12
 _STRIP_COLUMNS = 480
+_SHADES = 5
 
 
 @dataclass(frozen=True)
@@ -176,16 +177,9 @@ def _names(names: Sequence[str], kind: str) -> str:
 
 
 def _gap_table(gaps: Sequence[Gap], *, phase: bool = False) -> str:
-    rows = [
-        (
-            escape(gap.where or "everything"),
-            f"{gap.frames:,}",
-            escape(in_words(gap.timepoints)),
-        )
-        for gap in gaps[:_MOST_ROWS]
-    ]
     rest = ""
     if len(gaps) > _MOST_ROWS:
+        gaps = sorted(gaps, key=lambda gap: -gap.frames)
         left = gaps[_MOST_ROWS:]
         first, last = min(g.timepoints[0][0] for g in left), max(g.timepoints[-1][1] for g in left)
         rest = (
@@ -193,6 +187,10 @@ def _gap_table(gaps: Sequence[Gap], *, phase: bool = False) -> str:
             f"{len(left):,} other combinations, from timepoint {first + 1} to {last + 1}; frames.zarr in the run "
             "folder has the fate of every frame.</p>"
         )
+    rows = [
+        (escape(g.where or "everything"), f"{g.frames:,}", escape(in_words(g.timepoints)))
+        for g in gaps[:_MOST_ROWS]
+    ]
     return table(("which", "images" if phase else "frames", "when"), rows) + rest
 
 
@@ -223,19 +221,30 @@ def _strips(reader: RunReader, fates: NDArray[np.uint8], *, reconstructs: bool) 
 
 
 def _strip(kinds: NDArray[np.int_]) -> str:
-    """``[T, n]`` of 0 there, 1 missing, 2 not yet; a column shows the worst that is in it."""
+    """``[T, n]`` of 0 there, 1 missing, 2 not yet; the more is missing of a column, the redder it is."""
     timepoints = len(kinds)
     columns = min(timepoints, _STRIP_COLUMNS)
     begins = np.arange(columns) * timepoints // columns
-    lost = np.logical_or.reduceat((kinds == 1).any(axis=1), begins)
+    each = np.diff(np.append(begins, timepoints))
+    lost = np.add.reduceat((kinds == 1).mean(axis=1), begins) / each
     wait = np.logical_or.reduceat((kinds == 2).any(axis=1), begins)
-    worst = np.where(lost, 1, np.where(wait, 2, 0))
-    edges = np.r_[0, np.flatnonzero(np.diff(worst)) + 1, columns]
+    shade = np.ceil(lost * _SHADES).astype(np.intp)
+    look = np.where(shade > 0, shade, np.where(wait, -1, 0))
+    edges = np.r_[0, np.flatnonzero(np.diff(look)) + 1, columns]
     rects = "".join(
-        f'<rect class="s{worst[a]}" x="{a}" y="0" width="{b - a}" height="1"/>'
+        _rect(int(look[a]), a, b - a)
         for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     )
     return (
         f'<svg viewBox="0 0 {columns} 1" preserveAspectRatio="none" shape-rendering="crispEdges" '
         f'aria-hidden="true">{rects}</svg>'
     )
+
+
+def _rect(look: int, x: int, width: int) -> str:
+    at = f'x="{x}" y="0" width="{width}" height="1"'
+    if look <= 0:
+        return f'<rect class="s{2 if look else 0}" {at}/>'
+    # A little is missing of a long stretch: still to be seen.
+    share = 0.3 + 0.7 * look / _SHADES
+    return f'<rect class="s0" {at}/><rect class="s1" fill-opacity="{share:.2f}" {at}/>'

@@ -59,7 +59,8 @@ def _frames(reader: RunReader, report: dict[str, Any]) -> str:
         f"{written:,} of {planned:,} planned frames{over} {'is' if written == 1 else 'are'} stored"
     )
     if pending:
-        text += f", {pending:,} {'is' if pending == 1 else 'are'} still to come"
+        so_far = "still to come" if report["state"] == RunState.RUNNING else "not taken as yet"
+        text += f", {pending:,} {'is' if pending == 1 else 'are'} {so_far}"
     lost = missing_frames(reader)
     if not lost:
         return text + "; none is missing."
