@@ -12,11 +12,14 @@ import psutil
 
 # Steps of POSIX niceness; Windows has one class below normal. Enough that DemoCamera at
 # 2048² keeps 0.9 of its rate on two cores (`livephase bench camera`); not so many that another program's work stops it.
-_NICENESS = {"record": 9, "reconstruct": 10}
+_NICENESS = {"record": 9, "reconstruct": 10, "report": 15, "export": 15}
 
 
 def come_after_the_camera(stage: str) -> None:
-    """Lower this process's priority if it is a stage that can wait. Before it starts any thread."""
+    """Lower this process's priority if it is a stage, or a command beside a run, that can wait.
+
+    Before it starts any thread.
+    """
     niceness = _NICENESS.get(stage.partition("-")[0])
     if niceness is None:
         return

@@ -6,9 +6,10 @@ from html import escape
 from typing import Any
 
 from pipeline.experiment import Experiment, dump_experiment
-from pipeline.lifecycle.report.html import clock, facts, folded
+from pipeline.lifecycle.report.html import facts, folded
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder
+from pipeline.wording import clock
 
 _WORDS = {
     "residual": "The <b>residual</b> is the reduced χ² of the light that the image predicts, held against the light "

@@ -138,7 +138,7 @@ def _by_timepoint(
             note += " Red: images that want looking at."
     return chart(
         title,
-        np.nonzero(done)[0] + 1.0,
+        np.nonzero(done)[0].astype(np.float64) + 1,
         values[done].astype(np.float64),
         x_label="timepoint",
         marked=marked,

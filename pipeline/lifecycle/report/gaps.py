@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frames import FrameStatus, MissingReason, Plan
-from pipeline.lifecycle.report.html import many, table
+from pipeline.frames import FrameStatus, MissingReason, Plan, reason_in_words
+from pipeline.lifecycle.report.html import table
 from pipeline.store.reader import RunReader
+from pipeline.wording import many, timepoints_in_words
 
-# Why frames are missing, after "n frames are missing:".
-REASONS: Final[Mapping[int, str]] = {
-    MissingReason.NONE: "no reason was recorded",
-    MissingReason.DROPPED: "dropped by the camera, whose own numbers have a gap here",
-    MissingReason.OVERFLOW: "lost in the camera's full buffer",
-    MissingReason.TIMEOUT: "not delivered by the camera in time",
-    MissingReason.DISCONNECTED: "a device went away",
-    MissingReason.INTERRUPTED: "acquisition died within the timepoint",
-    MissingReason.STOPPED: "never exposed, as the run was stopped before",
-    MissingReason.SOURCE: "not in the recording that was read",
-    MissingReason.DOSE: "not exposed, as the position has had all the light that is allowed",
-}
 # Frames that the run has not come to; no number of a `MissingReason`.
 _PENDING = 255
 _WRITTEN = 254
 
 # `frames.zarr` and the ledger have them all; a page has room for these.
 _MOST_ROWS = 16
-_MOST_RANGES = 12
 _MOST_NAMES = 6
 _MOST_STRIPS = 12
 _STRIP_COLUMNS = 480
@@ -88,7 +75,7 @@ def gaps_html(reader: RunReader, *, reconstructs: bool) -> str:
     found = missing_frames(reader)
     for reason, gaps in found.items():
         frames = sum(gap.frames for gap in gaps)
-        why = REASONS.get(reason, f"unknown reason {reason}")
+        why = reason_in_words(reason)
         parts.append(f"<h3>{many(frames, 'frame')}: {escape(why)}</h3>{_gap_table(gaps)}")
     note = "Timepoints count from 1 here; in the stores, the log and the commands' options from 0."
     parts.insert(0, f'<p class="note">{note}</p>' if found else "<p>No frame is missing.</p>")
@@ -98,18 +85,6 @@ def gaps_html(reader: RunReader, *, reconstructs: bool) -> str:
             count = many(int(slots.sum()), "phase image")
             parts.append(f"<h3>{count} {escape(why)}</h3>{_gap_table(gaps, phase=True)}")
     return "".join(parts)
-
-
-def in_words(timepoints: Sequence[tuple[int, int]], most: int = _MOST_RANGES) -> str:
-    """Ranges, from 0 on, as people count: ``timepoints 3, 7–9 and 12``."""
-    shown = [str(a + 1) if a == b else f"{a + 1}–{b + 1}" for a, b in timepoints[:most]]
-    if len(timepoints) > most:
-        first, last = timepoints[most][0] + 1, timepoints[-1][1] + 1
-        left = sum(b - a + 1 for a, b in timepoints[most:])
-        shown.append(f"{left:,} more from {first} to {last}")
-    text = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-    single = len(timepoints) == 1 and timepoints[0][0] == timepoints[0][1]
-    return f"timepoint{'' if single else 's'} {text}"
 
 
 def _fates(reader: RunReader) -> NDArray[np.uint8]:
@@ -188,7 +163,11 @@ def _gap_table(gaps: Sequence[Gap], *, phase: bool = False) -> str:
             "folder has the fate of every frame.</p>"
         )
     rows = [
-        (escape(g.where or "everything"), f"{g.frames:,}", escape(in_words(g.timepoints)))
+        (
+            f'<span class="which">{escape(g.where or "everything")}</span>',
+            f"{g.frames:,}",
+            escape(timepoints_in_words(g.timepoints)),
+        )
         for g in gaps[:_MOST_ROWS]
     ]
     return table(("which", "images" if phase else "frames", "when"), rows) + rest
@@ -221,7 +200,7 @@ def _strips(reader: RunReader, fates: NDArray[np.uint8], *, reconstructs: bool) 
 
 
 def _strip(kinds: NDArray[np.int_]) -> str:
-    """``[T, n]`` of 0 there, 1 missing, 2 not yet; the more is missing of a column, the redder it is."""
+    """``[T, n]`` of 0 there, 1 missing, 2 not yet; the more is missing of a column, the higher is the red."""
     timepoints = len(kinds)
     columns = min(timepoints, _STRIP_COLUMNS)
     begins = np.arange(columns) * timepoints // columns
@@ -242,9 +221,9 @@ def _strip(kinds: NDArray[np.int_]) -> str:
 
 
 def _rect(look: int, x: int, width: int) -> str:
-    at = f'x="{x}" y="0" width="{width}" height="1"'
     if look <= 0:
-        return f'<rect class="s{2 if look else 0}" {at}/>'
+        return f'<rect class="s{2 if look else 0}" x="{x}" y="0" width="{width}" height="1"/>'
     # A little is missing of a long stretch: still to be seen.
-    share = 0.3 + 0.7 * look / _SHADES
-    return f'<rect class="s0" {at}/><rect class="s1" fill-opacity="{share:.2f}" {at}/>'
+    height = 0.3 + 0.7 * look / _SHADES
+    there = f'<rect class="s0" x="{x}" y="0" width="{width}" height="1"/>' if height < 1 else ""
+    return f'{there}<rect class="s1" x="{x}" y="{1 - height:.2f}" width="{width}" height="{height:.2f}"/>'

@@ -12,8 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pipeline.lifecycle.report.html import clock, lasting, many, number, table
+from pipeline.lifecycle.report.html import table
 from pipeline.lifecycle.sessions import Session
+from pipeline.wording import clock, lasting, many, number
 
 # A log of weeks may say things ten thousand times.
 _MOST_EVENTS = 60

@@ -27,16 +27,7 @@ from pipeline.lifecycle.report.history import (
     sessions_html,
     warnings_html,
 )
-from pipeline.lifecycle.report.html import (
-    STYLE,
-    clock,
-    facts,
-    figure,
-    folded,
-    lasting,
-    number,
-    section,
-)
+from pipeline.lifecycle.report.html import STYLE, facts, folded, section
 from pipeline.lifecycle.report.light import light_html
 from pipeline.lifecycle.report.pictures import pictures_html
 from pipeline.lifecycle.report.summary import needs_attention, summary
@@ -44,6 +35,7 @@ from pipeline.lifecycle.report.trust import trust_rows
 from pipeline.lifecycle.sessions import read_sessions
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunFolder
+from pipeline.wording import clock, figure, lasting, number
 
 
 def report_page(

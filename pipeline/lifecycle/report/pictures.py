@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -15,6 +14,7 @@ from pipeline.frames import FrameStatus, SlotKey
 from pipeline.lifecycle.report.png import GREY, png
 from pipeline.lifecycle.spread import spread_slots
 from pipeline.store.reader import RunReader
+from pipeline.wording import round_length
 
 # Enough to see the cells change, few enough to take in.
 _PICTURES = 4
@@ -139,18 +139,12 @@ def _magma() -> NDArray[np.uint8]:
 def _figure(content: bytes, shape: tuple[int, ...], field_um: float, caption: str) -> str:
     data = base64.b64encode(content).decode()
     small = ' class="small"' if max(shape) < _SMALL_PX else ""
-    bar_um = bar_length(field_um * _BAR_SHARE)
+    bar_um = round_length(field_um * _BAR_SHARE)
     return (
         f'<figure><div class="pic"><img{small} alt="{escape(caption)}" src="data:image/png;base64,{data}">'
         f'<span class="bar" style="width:{100 * bar_um / field_um:.2f}%">{bar_um:g} µm</span></div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
-
-
-def bar_length(most_um: float) -> float:
-    """A round length of at most so much."""
-    decade = 10.0 ** math.floor(math.log10(most_um))
-    return max(n * decade for n in (1, 2, 5) if n * decade <= most_um * (1 + 1e-9))
 
 
 def _grid(figures: Any) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.lifecycle.report.gaps import REASONS, Gap, in_words, missing_frames, missing_phase
-from pipeline.lifecycle.report.html import lasting, many
+from pipeline.frames import reason_in_words
+from pipeline.lifecycle.report.gaps import Gap, missing_frames, missing_phase
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunState
+from pipeline.wording import lasting, many, timepoints_in_words
 
 # What a reader without the scale's feeling is told.
 _EXPLAINED, _MOSTLY = 1.5, 5.0
@@ -66,8 +67,7 @@ def _frames(reader: RunReader, report: dict[str, Any]) -> str:
         return text + "; none is missing."
     verb = "is" if report["missing"] == 1 else "are"
     reasons = [
-        f"{sum(g.frames for g in gaps):,} {REASONS.get(number, 'for an unknown reason')}"
-        f"{_when(gaps)}"
+        f"{sum(g.frames for g in gaps):,} {reason_in_words(number)}{_when(gaps)}"
         for number, gaps in lost.items()
     ]
     return f"{text}; {report['missing']:,} {verb} missing: {', '.join(reasons)}."
@@ -76,7 +76,7 @@ def _frames(reader: RunReader, report: dict[str, Any]) -> str:
 def _when(gaps: list[Gap]) -> str:
     """The timepoints, where they are few enough for a sentence."""
     ranges = sorted({r for gap in gaps for r in gap.timepoints})
-    return f" ({in_words(ranges)})" if len(ranges) <= _FEW_RANGES else ""
+    return f" ({timepoints_in_words(ranges)})" if len(ranges) <= _FEW_RANGES else ""
 
 
 def _phase(reader: RunReader, report: dict[str, Any]) -> str:

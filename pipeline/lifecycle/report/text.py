@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.lifecycle.report.calibration import calibration_line
-from pipeline.lifecycle.report.html import figure
 from pipeline.lifecycle.report.light import light_line
 from pipeline.lifecycle.report.trust import trust_lines
 from pipeline.store.run_folder import RunState
+from pipeline.wording import figure
 
 
 def report_text(
