@@ -14,6 +14,11 @@ from pipeline.export.selection import Selection
 from pipeline.frames import SlotKey
 from pipeline.wording import ranges
 
+# In the place of a time that is not known; `without_unknown` takes it out again.
+UNKNOWN = "unknown"
+# Every plane repeats where its position is: of more than so many, only the annotation says it.
+_MOST_PLACED = 20_000
+
 
 @dataclass(frozen=True)
 class Series:
@@ -95,6 +100,11 @@ def series_metadata(chosen: Selection, series: Series) -> dict[str, Any]:
     return metadata
 
 
+def without_unknown(ome_xml: str) -> str:
+    """The document without the times that are not known: tifffile wants a value for every plane."""
+    return ome_xml.replace(f' DeltaT="{UNKNOWN}"', "")
+
+
 def _planes(chosen: Selection, series: Series) -> tuple[float, dict[str, Any]]:
     """When the image began (NaN where no time is known), and the true time and place of each plane."""
     plan = chosen.reader.plan
@@ -115,22 +125,24 @@ def _planes(chosen: Selection, series: Series) -> tuple[float, dict[str, Any]]:
     began = float(np.nanmin(times)) if np.isfinite(times).any() else math.nan
     planes: dict[str, Any] = {}
     if math.isfinite(began):
-        delta = (times - began).ravel()
-        # A plane that was never taken has no time.
-        planes["DeltaT"] = [round(float(d), 6) if math.isfinite(d) else None for d in delta]
-        planes["DeltaTUnit"] = ["s" if math.isfinite(d) else None for d in delta]
+        # In seconds, as OME takes them where no unit is given.
+        delta = (times - began).ravel().tolist()
+        planes["DeltaT"] = [round(d, 6) if math.isfinite(d) else UNKNOWN for d in delta]
+    if series.kind == "raw":
+        exposures = [
+            plan.channels[c].exposure_ms / 1e3 for c in series.channels for _ in range(foci)
+        ]
+        planes["ExposureTime"] = exposures * series.shape[0]
+    if series.planes > _MOST_PLACED:
+        return began, planes
     place = plan.positions[series.position]
     for axis, value in (("X", place.x_um), ("Y", place.y_um)):
         if value is not None:
             planes[f"Position{axis}"] = [value] * series.planes
             planes[f"Position{axis}Unit"] = ["µm"] * series.planes
     if series.kind == "raw":
-        rows = series.shape[0]
-        planes["PositionZ"] = list(series.foci_um) * (rows * len(series.channels))
+        planes["PositionZ"] = list(series.foci_um) * (series.shape[0] * len(series.channels))
         planes["PositionZUnit"] = ["µm"] * series.planes
-        exposures = [plan.channels[c].exposure_ms for c in series.channels for _ in range(foci)]
-        planes["ExposureTime"] = exposures * rows
-        planes["ExposureTimeUnit"] = ["ms"] * series.planes
     return began, planes
 
 
@@ -150,11 +162,14 @@ def _description(chosen: Selection, series: Series) -> str:
 def _annotation(chosen: Selection, series: Series) -> dict[str, Any]:
     reader = chosen.reader
     info = reader.folder.info()
+    place = reader.plan.positions[series.position]
     values = {
         "livephase": info.get("versions", {}).get("livephase", ""),
         "experiment": reader.experiment.name,
         "fingerprint": reader.experiment.fingerprint(),
-        "position": reader.plan.positions[series.position].name,
+        "position": place.name,
+        "x_um": "" if place.x_um is None else str(place.x_um),
+        "y_um": "" if place.y_um is None else str(place.y_um),
         "first_timepoint": str(chosen.timepoints.start),
         "planned_timepoints": str(reader.plan.timepoints),
         "foci_um": json.dumps(list(series.foci_um)),

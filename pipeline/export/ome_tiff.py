@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.export.ome_metadata import Series, series_metadata
+from pipeline.export.ome_metadata import Series, series_metadata, without_unknown
 from pipeline.export.selection import Selection, What, pick, select
 from pipeline.export.target import check_target, new_file
 from pipeline.frames import SlotKey
@@ -89,22 +89,23 @@ def export_ome_tiff(
             done += 1
             on_plane(done, of)
 
-        with (
-            new_file(out) as temporary,
-            tifffile.TiffWriter(temporary, bigtiff=True, ome=True) as file,
-        ):
-            for series in images:
-                file.write(
-                    _tiles(chosen, series, count),
-                    shape=series.shape,
-                    dtype=series.dtype,
-                    tile=(_tile(series.shape[-2]), _tile(series.shape[-1])),
-                    photometric="minisblack",
-                    compression="zlib",
-                    compressionargs=_DEFLATE,
-                    predictor=_DIFFERENCES if series.dtype.kind == "u" else None,
-                    metadata=series_metadata(chosen, series),
-                )
+        with new_file(out) as temporary:
+            with tifffile.TiffWriter(temporary, bigtiff=True, ome=True) as file:
+                for series in images:
+                    file.write(
+                        _tiles(chosen, series, count),
+                        shape=series.shape,
+                        dtype=series.dtype,
+                        tile=(_tile(series.shape[-2]), _tile(series.shape[-1])),
+                        photometric="minisblack",
+                        compression="zlib",
+                        compressionargs=_DEFLATE,
+                        predictor=_DIFFERENCES if series.dtype.kind == "u" else None,
+                        metadata=series_metadata(chosen, series),
+                    )
+            written = str(tifffile.tiffcomment(temporary))
+            if (told := without_unknown(written)) != written:
+                tifffile.tiffcomment(temporary, told.encode())
         return {
             "file": str(out),
             "bytes": out.stat().st_size,
