@@ -3,6 +3,7 @@
 HOME/
   token           who knows it may do everything; readable by this user only
   runs/NAME       run folders
+  address         of the service that runs, without the token
   experiments/    the experiments that runs were started with, as they came
   console.log     what the present run's process prints
 """
@@ -49,6 +50,7 @@ class Home:
         self.experiments = self.path / "experiments"
         self.token_file = self.path / "token"
         self.console = self.path / "console.log"
+        self._address_file = self.path / "address"
 
     def make(self) -> None:
         """Make what is missing. Raises `LivephaseError` if it can't be."""
@@ -98,6 +100,22 @@ class Home:
                 "delete the file: the service makes a new one when it starts",
             )
         return token
+
+    def address(self) -> str | None:
+        """Of the service that runs here; None where none does."""
+        try:
+            return self._address_file.read_text(encoding="ascii").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    @contextmanager
+    def announced(self, address: str) -> Iterator[None]:
+        """Say where the service is, while it is there."""
+        replace_file(self._address_file, f"{address}\n".encode())
+        try:
+            yield
+        finally:
+            self._address_file.unlink(missing_ok=True)
 
     def run(self, name: str) -> RunFolder:
         """The run of a name. Raises `UnknownRunError` if there is none, or none could be called so."""

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -64,8 +65,11 @@ def serve(
         try:
             service.start()
             settings = GuardSettings(token, port, _names(host, allow_hosts), open_metrics)
-            _tell(host, port, place, token)
-            asyncio.run(_serve(service, settings, listening))
+            shown = f"[{host}]" if ":" in host else host
+            address = f"http://{shown}:{port}/"
+            with place.announced(address):
+                _tell(address, place, token)
+                asyncio.run(_serve(service, settings, listening))
         finally:
             service.close()
             stop_logging(handler)
@@ -147,16 +151,14 @@ def _names(host: str, allowed: tuple[str, ...]) -> frozenset[str]:
     return frozenset(name.lower() for name in (*own, *allowed))
 
 
-def _tell(host: str, port: int, home: Home, token: str) -> None:
+def _tell(address: str, home: Home, token: str) -> None:
     """Where it is. With the token only at a terminal: never in a journal or a log."""
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{port}/"
     if sys.stdout.isatty():
         # By print: a library that wraps lines would break the address.
         print(f"livephase: {address}?token={token}", flush=True)
     else:
         _say(f"serving on {address}; the token is in {home.token_file}")
-    if host not in _LOOPBACK:
+    if urlsplit(address).hostname not in _LOOPBACK:
         _say(
             "reachable from other machines without encryption: put it behind a proxy with TLS, or an ssh tunnel"
         )
