@@ -80,7 +80,9 @@ class Panel:
         """A picture ``[y, x]`` in its own unit; means where it is smaller than what is stored."""
         reader = self._chosen.reader
         if self.kind == "phase":
-            stored: NDArray[np.float32] = reader.phase(key, self._level)[self.image]
+            stored: NDArray[np.float32] = reader.phase_part(
+                key, self.image, self._level, slice(None), slice(None)
+            )
         else:
             stored = reader.raw_frame(key, self.image).astype(np.float32)
         if self._step == 1:

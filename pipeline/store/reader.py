@@ -145,25 +145,8 @@ class RunReader:
         pixels = read_array(array, key.timepoint, what).reshape(self.plan.slot_shape)
         return pixels, record["frames"].copy()
 
-    def raw_frame(self, key: SlotKey, frame: int) -> NDArray[np.unsignedinteger]:
-        """One frame ``[Y, X]`` of a committed slot; zeros if it is missing. See `raw`."""
-        channel, focus = divmod(frame, len(self.plan.foci_um))
-        array = self._array(self.folder.raw_store, key.position, 0)
-        index = (key.timepoint, channel) if array.rank == 4 else (key.timepoint, channel, focus)
-        pixels: NDArray[np.unsignedinteger] = read_array(
-            array, index, f"frame {frame} of {key} of {self.folder.raw_store}"
-        )
-        return pixels
-
-    def phase(
-        self, key: SlotKey, level: int = 0, window: tuple[slice, slice] | None = None
-    ) -> NDArray[np.float32]:
+    def phase(self, key: SlotKey, level: int = 0) -> NDArray[np.float32]:
         """Reconstruction ``[C, y, x]`` of a slot at one pyramid level, C = the method's outputs.
-
-        Parameters
-        ----------
-        window
-            The part along y and x, in pixels of the level; all of it if not given.
 
         Raises
         ------
@@ -177,9 +160,12 @@ class RunReader:
         store = self.folder.phase_store
         what = f"timepoint {key.timepoint}, position {key.position}, level {level} of {store}"
         array = self._array(store, key.position, level)
-        index = key.timepoint if window is None else (key.timepoint, slice(None), *window)
-        pixels: NDArray[np.float32] = read_array(array, index, what)
+        pixels: NDArray[np.float32] = read_array(array, key.timepoint, what)
         return pixels
+
+    def raw_frame(self, key: SlotKey, frame: int) -> NDArray[np.unsignedinteger]:
+        """One frame ``[Y, X]`` of a committed slot; zeros if it is missing. See `raw_part`."""
+        return self.raw_part(key, frame, slice(None), slice(None))
 
     def raw_part(
         self, key: SlotKey, frame: int, rows: slice, columns: slice

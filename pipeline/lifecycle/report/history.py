@@ -158,11 +158,13 @@ def warnings_html(history: History) -> str:
     return table(heads, rows, wrap=3) + rest
 
 
-def alarms_html(alarms: Any) -> str:
-    """Alarms that were raised while the run went on, where the report holds them as a list."""
-    if not isinstance(alarms, list) or not alarms:
+def alarms_html(care: Any) -> str:
+    """Alarms that were raised while the run went on, and what it paused itself for; of `report.json`'s ``care``."""
+    if not isinstance(care, dict):
         return ""
-    return _records_html(alarms)
+    alarms, suspensions = care.get("alarms") or [], care.get("suspensions") or []
+    paused = f"<h3>Paused by itself</h3>{_records_html(suspensions)}" if suspensions else ""
+    return (_records_html(alarms) if alarms else "") + paused
 
 
 def actions_html(file: Path) -> str:
@@ -190,6 +192,8 @@ def _cell(name: str, value: Any) -> str:
         return f'<span class="tag">{clock(float(value))}</span>'
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return escape(", ".join(value))
     return escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 

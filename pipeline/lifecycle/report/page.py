@@ -51,7 +51,7 @@ def report_page(
         "course": ("Over time", course_html(reader, held_times(sessions, history))),
         "phase": ("Phase", _reconstruction_table(report) if report["reconstructed"] else ""),
         "trust": ("Trust", _trust(report) + folded("What this means", trust_words(report))),
-        "alarms": ("Alarms", alarms_html(report.get("alarms"))),
+        "alarms": ("Alarms", alarms_html(report.get("care"))),
         "actions": ("Actions of controllers", actions_html(folder.path / "actions.jsonl")),
         "light": ("Light", light_html(report)),
         "calibration": ("Calibration", calibration_html(report["calibration"])),

@@ -56,7 +56,7 @@ def pictures_html(reader: RunReader) -> str:
         # A cell is a few dozen pixels of a large field: its middle is shown again, enlarged.
         window = _middle(shape)
         enlarged = [
-            (key, reader.phase(key, 0, window)[0, ::step, ::step])
+            (key, reader.phase_part(key, 0, 0, *window)[::step, ::step])
             for step in (max(1, -(-max(s.stop - s.start for s in window) // _MOST_PX)),)
             for key in keys
         ]
@@ -83,7 +83,7 @@ def _whole(reader: RunReader, key: SlotKey) -> NDArray[np.float32]:
     shapes = reader.phase_layout().level_shapes
     level = max((i for i, s in enumerate(shapes) if max(s) >= _MOST_PX), default=0)
     step = max(1, max(shapes[level]) // _MOST_PX)
-    return reader.phase(key, level)[0, ::step, ::step]
+    return reader.phase_part(key, 0, level, slice(None), slice(None))[::step, ::step]
 
 
 def _camera_frame(reader: RunReader, key: SlotKey) -> str:
