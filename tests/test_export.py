@@ -409,6 +409,7 @@ def test_the_command_names_the_gaps(run, tmp_path):
     assert made["movie"]["frames"] == 5
     assert made["ome_tiff"]["planes"] == 20
     assert "missing: phase: timepoint 3: 1 of its frames missing: dropped" in err
+    assert "missing: well 0: phase, absorption: timepoint 3: 1 of its frames missing" in err
     code, _, err = livephase("export", run.path)
     assert code != 0
     assert "--movie" in err

@@ -16,6 +16,8 @@ from pipeline.stages.priority import come_after_the_camera
 from pipeline.wording import many, timepoints_in_words
 
 _SAY_EVERY_S = 10.0
+_MOST_LINES = 20
+_MOST_PLANES = 6
 
 
 def export_command(
@@ -78,10 +80,7 @@ def export_command(
         )
         result["ome_tiff"] = made
         lines.append(_tiff_text(made))
-        for name, gaps in made["missing"].items():
-            for gap in gaps:
-                planes = f"channel {gap['c']}, focus {gap['z']}"
-                _warn(f"{name}, {planes}: {_when(gap['t'])} of the file: {gap['why']}")
+        _warn_of_planes(made)
     return result, "\n".join(lines)
 
 
@@ -107,6 +106,23 @@ def _tiff_text(made: dict[str, Any]) -> str:
     missing = f", {lost} of them missing" if lost else ""
     planes = many(made["planes"], "plane")
     return f"written: {made['file']}, {planes}{missing}, {made['bytes'] / 1e6:.2f} MB; {images}"
+
+
+def _warn_of_planes(made: dict[str, Any]) -> None:
+    """What is missing of an OME-TIFF, the same timepoints together, in the run's own count."""
+    first = made["timepoints"][0]
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for image in made["images"]:
+        for gap in made["missing"].get(image["name"], []):
+            when = _when([[a + first, b + first] for a, b in gap["t"]])
+            focus = f" (focus {gap['z']})" if image["shape"][2] > 1 else ""
+            planes = found.setdefault((image["name"], when, gap["why"]), [])
+            planes.append(image["channels"][gap["c"]] + focus)
+    for (name, when, why), planes in list(found.items())[:_MOST_LINES]:
+        more = f" and {len(planes) - _MOST_PLANES} more" if len(planes) > _MOST_PLANES else ""
+        _warn(f"{name}: {', '.join(planes[:_MOST_PLANES])}{more}: {when}: {why}")
+    if len(found) > _MOST_LINES:
+        _warn(f"and {len(found) - _MOST_LINES} more; the file's annotation lists all")
 
 
 def _when(timepoints: list[list[int]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 
 import numpy as np
@@ -43,7 +44,10 @@ def _written(text: str, px: int) -> NDArray[np.float32]:
         parse_math=False,
     )
     canvas = FigureCanvasAgg(sheet)
-    canvas.draw()
+    with warnings.catch_warnings():
+        # A name in letters that the font lacks is shown as boxes; that is no reason to fail.
+        warnings.simplefilter("ignore")
+        canvas.draw()
     ink: NDArray[np.float32] = np.asarray(canvas.buffer_rgba())[..., 0].astype(np.float32)
     ink /= 255
     used = np.flatnonzero(ink.any(axis=0))

@@ -18,7 +18,8 @@ from pipeline.frames import SlotKey
 OME_TIFF_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf")
 # A viewer that shows a corner should not have to decode the whole of a large frame. TIFF wants multiples of 16.
 _TILE_PX = 512
-_DEFLATE = {"level": 4}
+# Noise is what compresses badly: a higher level takes twice the time for a hundredth of the size.
+_DEFLATE = {"level": 1}
 # Differences of neighbours compress better, and are undone exactly. (TIFF's own for floats needs a codec that
 # tifffile does not bring.)
 _DIFFERENCES = 2
@@ -62,8 +63,8 @@ def export_ome_tiff(
     Returns
     -------
     dict
-        ``file``, ``bytes``, ``images`` (``name``, ``axes``, ``shape``, ``dtype``, ``pixel_um``), ``planes``,
-        ``missing`` (as in the annotation, by image).
+        ``file``, ``bytes``, ``planes``, ``timepoints`` (first and one behind the last), ``images`` (``name``,
+        ``channels``, ``axes``, ``shape``, ``dtype``, ``pixel_um``), ``missing`` (as in the annotation, by image).
 
     Raises
     ------
@@ -110,9 +111,11 @@ def export_ome_tiff(
             "file": str(out),
             "bytes": out.stat().st_size,
             "planes": of,
+            "timepoints": [chosen.timepoints.start, chosen.timepoints.stop],
             "images": [
                 {
                     "name": series.name,
+                    "channels": list(series.channel_names),
                     "axes": series.axes,
                     "shape": list(series.shape),
                     "dtype": series.dtype.name,

@@ -143,7 +143,7 @@ class Panel:
 
     def _ends(self) -> tuple[str, str]:
         if self.kind == "phase":
-            return f"{self.low:.2f} {self.unit}", f"{self.high:.2f} {self.unit}"
+            return f"{self.low:.2f} {self.unit}".strip(), f"{self.high:.2f} {self.unit}".strip()
         return f"{self.low:.0f}", f"{self.high:.0f} {self.unit}"
 
 

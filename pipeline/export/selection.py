@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import ExperimentError, RunFolderError
 from pipeline.experiment.strict import nearest
-from pipeline.frames import FrameStatus, SlotKey, reason_in_words
+from pipeline.frames import FrameStatus, MissingReason, SlotKey, reason_in_words
 from pipeline.store.reader import RunReader
 
 What = Literal["phase", "raw", "both"]
@@ -26,19 +26,22 @@ class Selection:
     ----------
     kinds
         ``("phase",)``, ``("raw",)`` or both.
+    cut_short
+        Whether what was not taken never will be.
     """
 
     reader: RunReader
     kinds: tuple[str, ...]
     timepoints: range
     positions: tuple[int, ...]
+    cut_short: bool
 
     def why_no_frame(self, key: SlotKey, frame: int) -> str | None:
         """Why frame `frame` of a slot is not stored, in words; None where it is."""
         record = self.reader.raw_records.get(key)
         if record is None:
-            ended = self.reader.folder.state().cut_short
-            return "never exposed, as the run was ended before" if ended else "not recorded as yet"
+            never = reason_in_words(MissingReason.STOPPED)
+            return never if self.cut_short else "not recorded as yet"
         status = record["frames"][frame]["status"]
         if status == FrameStatus.WRITTEN:
             return None
@@ -121,7 +124,9 @@ def select(
     chosen = (
         range(len(names)) if positions is None else [pick(p, names, "position") for p in positions]
     )
-    return Selection(reader, kinds, range(begin, end), tuple(chosen))
+    return Selection(
+        reader, kinds, range(begin, end), tuple(chosen), reader.folder.state().cut_short
+    )
 
 
 def pick(wanted: str | int, names: Sequence[str], kind: str) -> int:
