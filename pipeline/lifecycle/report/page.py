@@ -75,7 +75,7 @@ def report_page(
         (
             f"<h1>{escape(experiment.name)}</h1>",
             f'<p class="note">{_tag(report["state"], bad=attention)} · method {escape(report["method"])} · '
-            f"begun {clock(report['created_utc'])} · <code>{escape(str(folder.path))}</code></p>",
+            f"begun {clock(report['created_utc'])} · <code>{escape(str(folder.path.resolve()))}</code></p>",
             f'<p class="lead{" bad" if attention else ""}" id="summary">{escape(summary(reader, report))}</p>',
             f"<nav>{links}</nav>",
             *(section(anchor, *part) for anchor, part in there.items()),
