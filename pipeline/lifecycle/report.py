@@ -15,6 +15,7 @@ from pipeline.calibration import Calibration
 from pipeline.durable import replace_file
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus
+from pipeline.lifecycle.care import care_report
 from pipeline.lifecycle.report_calibration import calibration_line, calibration_report
 from pipeline.lifecycle.report_light import light_line, light_report
 from pipeline.lifecycle.report_page import figure, report_page
@@ -91,6 +92,7 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
         },
         **trust_report(phase),
         **light_report(reader, sessions),
+        "care": care_report(folder.path),
         "uncalibrated": calibration["missing"],
         "calibration": calibration,
         "versions": folder.info().get("versions", {}),
