@@ -179,6 +179,7 @@ class Supervisor:
                 self._orders,
                 self._progress.message,
                 len(self._todo),
+                self._ring_slots,
                 self._first_residuals,
             )
             stack.callback(self._care.close)

@@ -202,6 +202,11 @@ METRICS: Final = (
         default=math.nan,
     ),
     Metric(
+        "latency_recent_seconds",
+        "gauge",
+        "Below it are 99 % of the last minute's latencies; or how long a result is waited for by now.",
+    ),
+    Metric(
         "frames_pending", "gauge", "Frames of this session that are neither stored nor missing."
     ),
     Metric("frames_per_second", "gauge", "Frames that the camera delivers, over the last seconds."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,12 @@ _RATE_S, _LATENCY_S = 10.0, 60.0
 _INTERVALS = 3
 # A disk is filled in bursts, too; other programs write as well.
 _DISK_WINDOW_S, _DISK_LEAST_S = 600.0, 20.0
+_CLEARED_SHARE = 0.01
 # What the preflight leaves to the system: ledgers and reports have to find room at the end.
 _RESERVE_BYTES = 500_000_000
-# A disk that lasts no longer is as good as full: what is in flight has to find room.
-_LAST_S = 30.0
+
+# A gauge's age and the clock are not read at the same moment.
+_SAME_S = 1e-3
 
 _ACTIVE = (RunState.RUNNING, RunState.DRAINING)
 
@@ -74,7 +77,7 @@ class Figures:
     residual_ratio: float
     focus_error_um: float
     disk: Disk
-    disk_reserve_bytes: float
+    disk_reserve_bytes: int
     disk_left_s: float
     run_left_s: float
     frames_per_s: float
@@ -92,8 +95,8 @@ class Looking:
 
     Parameters
     ----------
-    todo_slots
-        How many this session is to take.
+    todo_slots, ring_slots
+        How many this session is to take, and how many may be in flight.
     gpu, disk
         Where those figures come from.
     """
@@ -103,13 +106,15 @@ class Looking:
         experiment: Experiment,
         telemetry: Telemetry,
         todo_slots: int,
+        ring_slots: int,
         drift: Drift,
         gpu: Callable[[], GpuFigures],
         disk: Callable[[], Disk],
     ) -> None:
         plan = experiment.plan()
         self._telemetry = telemetry
-        self._todo_slots = todo_slots
+        self._todo_slots, self._ring_slots = todo_slots, ring_slots
+        self._slot_bytes = plan.slot_bytes
         self._frames_per_slot = plan.frames_per_slot
         self._positions = len(plan.positions) if plan.slot_order == "tp" else 1
         self._slot_s = experiment.slot_s()
@@ -117,12 +122,13 @@ class Looking:
         window_s = _INTERVALS * plan.interval_s
         self._rate = Slope(max(_RATE_S, window_s))
         self._filling = Slope(_DISK_WINDOW_S, _DISK_LEAST_S)
+        self._free_before = 0
         self._latency = Recent(max(_LATENCY_S, window_s))
         self._frames, self._progress, self._results = Standstill(), Standstill(), Standstill()
         self._missing_before: Mapping[str, int] = {}
         self._restarts_before = 0
         self._ran_s, self._before = 0.0, math.nan
-        self._residual_age_s = math.inf
+        self._residual_set = -math.inf
 
     def look(self, state: RunState, stages: Sequence[StageLook], now: float) -> Figures:
         """`now` in seconds by the monotonic clock."""
@@ -139,9 +145,9 @@ class Looking:
         restarts = sum(restarted.values())
         newly_restarted = restarts - self._restarts_before
         self._missing_before, self._restarts_before = missing, restarts
-        self._follow_residual(now - self._before)
+        self._follow_residual()
         disk = self._disk()
-        filling = self._filling.per_s(-disk.free, now) if disk.total else None
+        filling = self._filling_per_s(disk, now)
         self._before = now
         return Figures(
             missing={r: n for r, n in missing.items() if n},
@@ -160,7 +166,7 @@ class Looking:
             residual_ratio=self._drift.ratio(),
             focus_error_um=abs(telemetry.value("focus_error_um")),
             disk=disk,
-            disk_reserve_bytes=_RESERVE_BYTES + _LAST_S * max(0.0, filling or 0.0),
+            disk_reserve_bytes=_RESERVE_BYTES + self._in_flight_bytes(),
             disk_left_s=disk.free / filling if filling and filling > 0 else math.inf,
             run_left_s=self._run_left_s(step_s),
             frames_per_s=self._rate.per_s(acquired, now) or 0.0,
@@ -173,12 +179,27 @@ class Looking:
             gpu=self._gpu(),
         )
 
-    def _follow_residual(self, since_s: float) -> None:
-        age_s = self._telemetry.age_s("residual")
-        # Set since the last look, or for the first time.
-        if age_s <= since_s or (math.isinf(self._residual_age_s) and math.isfinite(age_s)):
+    def _filling_per_s(self, disk: Disk, now: float) -> float | None:
+        """Bytes that the disk has lost a second lately; None where it is not known."""
+        if not disk.total:
+            return None
+        if disk.free > self._free_before + _CLEARED_SHARE * disk.total:
+            # Somebody has made space: measured on, that would hide how fast it fills.
+            self._filling = Slope(_DISK_WINDOW_S, _DISK_LEAST_S)
+        self._free_before = disk.free
+        return self._filling.per_s(-disk.free, now)
+
+    def _in_flight_bytes(self) -> int:
+        """What may be in the ring, and has to find room though the run be paused."""
+        left = self._todo_slots - self._telemetry.total("slots_committed")
+        return max(0, min(self._ring_slots, left)) * self._slot_bytes
+
+    def _follow_residual(self) -> None:
+        """Take in the newest residual, once."""
+        set_at = time.monotonic() - self._telemetry.age_s("residual")
+        if set_at > self._residual_set + _SAME_S:
+            self._residual_set = set_at
             self._drift.add(self._telemetry.value("residual"))
-        self._residual_age_s = age_s
 
     def _progress_age_s(self, acquired: int, state: RunState, now: float) -> float:
         """Since anything was acquired, stored or reconstructed."""

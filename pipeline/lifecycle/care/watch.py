@@ -49,8 +49,8 @@ class Watch:
 
     Parameters
     ----------
-    todo_slots
-        How many this session is to take.
+    todo_slots, ring_slots
+        How many this session is to take, and how many may be in flight.
     tell
         Shows a line to the user.
     first_residuals
@@ -67,6 +67,7 @@ class Watch:
         orders: Orders,
         tell: Callable[[str], None],
         todo_slots: int,
+        ring_slots: int,
         first_residuals: Sequence[float] = (),
         gpu: Callable[[], GpuFigures] | None = None,
         disk: Callable[[], Disk] | None = None,
@@ -83,6 +84,7 @@ class Watch:
             experiment,
             telemetry,
             todo_slots,
+            ring_slots,
             Drift(first_residuals),
             gpu or self._gpus(experiment),
             disk or self._ask(lambda: look_at_disk(run), UNKNOWN_DISK, _DISK_EVERY_S),
