@@ -655,7 +655,9 @@ def status(run: RunArgument, as_json: AsJson = False) -> None:
     from pipeline.lifecycle.remote import run_status
 
     data = run_status(run)
-    _print(data, as_json, "\n".join(f"{k}: {v}" for k, v in data.items()))
+    lines = [f"{k}: {v}" for k, v in data.items() if k != "alarms" and v is not None]
+    lines += [f"alarm: {alarm['text']}" for alarm in data.get("alarms", [])]
+    _print(data, as_json, "\n".join(lines))
 
 
 def _ask(run: Path, request: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.control import Command, Control, Request
 from pipeline.control import RunState as LiveState
 from pipeline.errors import LivephaseError, RunFolderError, StoreError
+from pipeline.lifecycle.care import read_alarms, read_suspended
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.sessions import read_sessions, reclaim
 from pipeline.mailbox import Mailbox, Result
@@ -46,6 +47,8 @@ def run_status(run: Path) -> dict[str, Any]:
             status["frames_missing"] = telemetry.missing_frames()
             status["ring_fill"] = telemetry.value("ring_fill")
             status["reconstruction_queue"] = telemetry.value("reconstruction_queue")
+            status["alarms"] = read_alarms(run)
+            status["suspended"] = read_suspended(run)
     except StoreError:
         pass  # between the lock and the first shared memory, or just over
     return status
