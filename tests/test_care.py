@@ -219,7 +219,11 @@ class Case(NamedTuple):
 CASES = {
     "missing_frames": Case(_count("frames_missing_timeout", 3), _quiet, "3 timeout", after_s=1),
     "overflow": Case(
-        _count("frames_missing_overflow", 2), _quiet, "buffer_mb", {"missing_frames"}, after_s=1
+        _count("frames_missing_overflow", 2),
+        _quiet,
+        "microscope.buffer_mb",
+        {"missing_frames"},
+        after_s=1,
     ),
     "queue_filling": Case(_gauge("ring_fill", 0.8), _gauge("ring_fill", 0.3), "ring is 80%"),
     "camera_stalled": Case(_stall, Bench.frames, "no frame has come for 1", after_s=0),
@@ -490,6 +494,26 @@ def test_a_webhook_hears_of_alarms_also_at_the_second_try(make_bench, caplog):
     assert hook.taken[0].keys() == {"run", "alarm", "state", "text", "time_utc"}
     assert hook.taken[0]["run"] == "run"
     assert "91 °C" in hook.taken[0]["text"]
+
+
+def test_a_webhook_hears_that_an_alarm_is_over_with_its_session(make_bench):
+    hook = Hook()
+    try:
+        bench = make_bench(care={"webhook_url": hook.url, "suspend": []})
+        bench.gpu = GpuFigures(91.0)
+        bench.frames(5)
+        bench.watch.close()
+    finally:
+        hook.close()
+    assert [(h["alarm"], h["state"]) for h in hook.taken] == [("gpu_hot", "on"), ("gpu_hot", "off")]
+
+
+def test_a_short_run_may_lie_in_the_ring_as_a_whole(make_bench):
+    bench = make_bench()
+    bench.acquire.add("slots_published", 98)  # of 100, and the ring takes 8
+    bench.acquire.set("ring_fill", 0.75)
+    bench.frames(5)
+    assert bench.active() == set()
 
 
 def test_a_webhook_that_nobody_hears_keeps_nobody_waiting(caplog):

@@ -62,12 +62,20 @@ def _over(needed: float, there: float) -> float:
     return needed / there if there else math.inf
 
 
+_FIX_MISSING: Final = {
+    "dropped": "check the camera's cable, or lower its rate",
+    "overflow": "give it a larger buffer (microscope.buffer_mb), or a faster disk",
+    "timeout": "check the camera's trigger and exposure",
+    "disconnected": "check power and cable of the device that went away",
+    "source": "the recording does not have them",
+    "dose": "their positions have had all the light of safety.dose_limit_s",
+}
+
+
 def _missing(f: Figures, _: Limits) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in f.missing.items())
-    return (
-        f"frames are missing in this session ({reasons}): each is recorded with its reason, what came of its timepoint "
-        "is stored; check the camera's cable and trigger, or lower its rate"
-    )
+    fixes = [_FIX_MISSING[reason] for reason in f.missing if reason in _FIX_MISSING]
+    return f"frames are missing in this session ({reasons}), each is recorded with its reason: {'; '.join(fixes)}"
 
 
 def _overflow(f: Figures, _: Limits) -> str:

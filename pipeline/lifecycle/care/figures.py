@@ -156,7 +156,7 @@ class Looking:
             newly_restarted=newly_restarted,
             silent=[s for s in stages if s.alive and math.isfinite(s.silent_s)],
             dead=[s.name for s in stages if s.gone],
-            ring_fill=telemetry.value("ring_fill"),
+            ring_fill=self._ring_fill(),
             camera_fill=telemetry.value("camera_buffer_fill"),
             frame_age_s=self._frames.age_s(acquired + sum(missing.values()), now, expected=running),
             progress_age_s=self._progress_age_s(acquired, state, now),
@@ -188,6 +188,12 @@ class Looking:
             self._filling = Slope(_DISK_WINDOW_S, _DISK_LEAST_S)
         self._free_before = disk.free
         return self._filling.per_s(-disk.free, now)
+
+    def _ring_fill(self) -> float:
+        """0 where all that is still to come fits in: a short run may lie in the ring as a whole."""
+        fill = self._telemetry.value("ring_fill")
+        to_come = self._todo_slots - self._telemetry.total("slots_published")
+        return fill if to_come > (1 - fill) * self._ring_slots else 0.0
 
     def _in_flight_bytes(self) -> int:
         """What may be in the ring, and has to find room though the run be paused."""

@@ -141,6 +141,10 @@ class Watch:
         self._closed = True
         for asked in self._asked:
             asked.close()
+        for entry in self._state.active:
+            text = f"the session is over: {entry['name'].replace('_', ' ')}"
+            log.info("alarm", extra={"alarm": entry["name"], "state": "off", "text": text})
+            self._send(entry["name"], "off", text)
         self._forget_active(time.time())
         if self._state != CareState():
             self._writer.write(self._state)
