@@ -154,6 +154,11 @@ class Control:
         self._own[_PID] = os.getpid()
         self._own[_HEARTBEAT] = time.monotonic_ns()
 
+    @property
+    def supervisor_age_s(self) -> float:
+        """Seconds since the supervisor last showed that it lives; infinite before the first time."""
+        return _age_s(int(self._own[_HEARTBEAT]))
+
     def request(self, request: Request) -> None:
         """Ask something of the supervisor; it acts within a fraction of a second.
 
