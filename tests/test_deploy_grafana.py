@@ -15,9 +15,11 @@ DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/livephase.json").read_text(
 # Shown by panels, exported by the service once its alarms and sensors are in: until then, nothing is drawn there.
 _COMING = {
     "livephase_alarm_active",
-    "livephase_disk_full_in_seconds",
+    "livephase_disk_left_seconds",
     "livephase_focus_error_um",
     "livephase_gpu_temperature_celsius",
+    "livephase_interval_seconds",
+    "livephase_light_dose_seconds",
 }
 
 
