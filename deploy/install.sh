@@ -2,6 +2,8 @@
 # Install livephase on a Linux instrument PC: a virtual environment, the service's account, the systemd unit, udev rules.
 # Run again, it updates. See deploy/README.md.
 set -euo pipefail
+# What is installed is to be seen by itself, whatever the shell that this was called from has set.
+unset PYTHONPATH PYTHONHOME
 
 usage() {
     cat <<'HELP'
@@ -82,11 +84,16 @@ act() {
     fi
 }
 
-# The same for a command that is about this very machine: there is none below --root.
+# The same for a command that is about this very machine: there is none below --root, and not all of them in a container.
 on_machine() {
-    if [ -z "$root" ]; then
-        act "$@"
+    if [ -n "$root" ]; then
+        return
     fi
+    if ! command -v "$1" >/dev/null || { [ "$1" = systemctl ] && [ ! -d /run/systemd/system ]; }; then
+        echo "  left out, as there is no $1 at work here: $*"
+        return
+    fi
+    act "$@"
 }
 
 # Lay a file down, its text from stdin; an unchanged one is not touched.

@@ -50,6 +50,49 @@ def test_prometheus_understands_every_query(tmp_path):
     assert f"{len(rules)} rules found" in said.stdout
 
 
+@needs_promtool
+def test_the_figures_at_the_top_are_right(tmp_path):
+    """A run of 10 frames a second in slots of two, of which half a frame a second drops, phase after 150 ms."""
+    every_5s = {
+        "livephase_frames_written_total": "0+50x40",
+        "livephase_frames_planned": "4000x40",
+        'livephase_frames_missing_total{reason="dropped"}': "0+2.5x40",
+        "livephase_slots_published_total": "0+25x40",
+        'livephase_latency_seconds_bucket{le="0.1"}': "0x40",
+        'livephase_latency_seconds_bucket{le="0.2"}': "0+25x40",
+        'livephase_latency_seconds_bucket{le="+Inf"}': "0+25x40",
+        'livephase_run_state{state="running"}': "1x40",
+        'livephase_run_state{state="paused"}': "0x40",
+    }
+    series = []
+    for name, values in every_5s.items():
+        labels = ['job="livephase"', 'instance="here"', *re.findall(r"\{(.+)\}", name)]
+        series.append(
+            {"series": name.partition("{")[0] + "{" + ",".join(labels) + "}", "values": values}
+        )
+    wanted = {
+        "Run": [{"labels": '{state="running",job="livephase",instance="here"}', "value": 1}],
+        "Frames missing": [{"labels": "{}", "value": 60}],
+        "Stored": [{"labels": "{}", "value": 0.3}],
+        # Five slots a second and 199 ms: just about in time.
+        "Latency p99 / interval": [{"labels": "{}", "value": 0.995}],
+        "Alarms active": [{"labels": "{}", "value": 0}],
+    }
+    queries = dict(expressions())
+    test = {
+        "interval": "5s",
+        "input_series": series,
+        "promql_expr_test": [
+            {"expr": f"round({queries[title]}, 0.001)", "eval_time": "2m", "exp_samples": samples}
+            for title, samples in wanted.items()
+        ],
+    }
+    file = tmp_path / "figures.yaml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "5s", "tests": [test]}))
+    said = call("promtool", "test", "rules", file)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
 def exported() -> set[str]:
     """Every series name that the exporter gives."""
     names = set()
