@@ -6,7 +6,15 @@ could keep it waiting, a disk, a GPU's driver, a far server, is asked from threa
 """
 
 from pipeline.lifecycle.care.drift import first_residuals
-from pipeline.lifecycle.care.state import care_report, read_alarms, read_suspended
+from pipeline.lifecycle.care.state import care_report, read_alarms, read_care, read_suspended
 from pipeline.lifecycle.care.watch import StageLook, Watch
 
-__all__ = ["StageLook", "Watch", "care_report", "first_residuals", "read_alarms", "read_suspended"]
+__all__ = [
+    "StageLook",
+    "Watch",
+    "care_report",
+    "first_residuals",
+    "read_alarms",
+    "read_care",
+    "read_suspended",
+]

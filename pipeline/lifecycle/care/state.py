@@ -51,14 +51,20 @@ def load_state(run: Path) -> CareState:
         return CareState()
 
 
+def read_care(run: Path) -> CareState:
+    """How a run that is going on is; nothing of one that is over: a killed session leaves its alarms behind."""
+    goes_on = RunFolder(run).state() is RunState.RUNNING
+    return load_state(run) if goes_on else CareState()
+
+
 def read_alarms(run: Path) -> list[dict[str, Any]]:
     """The alarms of a run that is going on: ``{name, severity, text, since_utc}``, the oldest first."""
-    return load_state(run).active if _goes_on(run) else []
+    return read_care(run).active
 
 
 def read_suspended(run: Path) -> str | None:
     """Why a run that is going on has paused itself; None where it has not."""
-    return load_state(run).suspended if _goes_on(run) else None
+    return read_care(run).suspended
 
 
 def care_report(run: Path) -> dict[str, Any]:
@@ -66,11 +72,6 @@ def care_report(run: Path) -> dict[str, Any]:
     state = load_state(run)
     still = [{"name": a["name"], "from_utc": a["since_utc"], "to_utc": None} for a in state.active]
     return {"alarms": [*state.past, *still], "suspensions": state.suspensions}
-
-
-def _goes_on(run: Path) -> bool:
-    # A killed session leaves its alarms behind.
-    return RunFolder(run).state() is RunState.RUNNING
 
 
 class StateWriter:
