@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import pytest
 from live_runs import LiveRun, ask, livephase, report, write_experiment
+from service_process import ServiceProcess, small
 
 from pipeline import shared_memory
 from pipeline.control import Command, Control, Request, RunState
@@ -591,7 +592,7 @@ def test_a_disk_that_is_nearly_full_pauses_the_run_in_the_dark(
     out = small_disk / "run"
     ballast = small_disk / "ballast"
     with LiveRun(path, out) as run:
-        run.wait_for(lambda: run.committed() > 10)
+        run.wait_for(lambda: run.committed() > 10, timeout=200)
         with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free - 400_000_000)
         run.wait_for(lambda: read_suspended(out) is not None)
@@ -621,3 +622,30 @@ def test_a_disk_that_is_nearly_full_pauses_the_run_in_the_dark(
     # The same run resumed holds its residuals against those that it began with.
     assert len(first_residuals(RunReader(out))) == REFERENCE
     assert livephase("status", out)[0] == 0
+
+
+@pytest.mark.timeout(400)
+def test_the_service_tells_why_a_run_has_paused_itself(tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    fake_nvidia_smi(tools).write_text("GPU-a, 95\n")
+    env = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    with ServiceProcess(tmp_path / "home", env=env) as service:
+        service.client.begin(small(), "hot")
+        service.until(lambda: service.client.status().run.suspended, timeout=200)
+        service.until_state("paused")
+        run = service.client.status().run
+        assert [a.name for a in run.alarms] == ["gpu_hot"]
+        assert "95 °C" in run.suspended
+        metrics = service.http.get("/metrics").text
+        assert 'livephase_alarm_active{alarm="gpu_hot"} 1.0' in metrics
+        assert 'livephase_alarm_active{alarm="overflow"} 0.0' in metrics
+        assert "livephase_suspended 1.0" in metrics
+        # Somebody who knows better.
+        service.client.resume()
+        service.until_state("running")
+        service.until(lambda: service.client.status().run.suspended is None)
+        assert [a.name for a in service.client.status().run.alarms] == ["gpu_hot"]
+        service.client.stop()
+        service.until_over()
+        assert service.client.status().run.alarms == []
