@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+from fake_gpu import fake_nvidia_smi
 from live_runs import LiveRun, ask, livephase, report, write_experiment
 from service_process import ServiceProcess, small
 
@@ -31,6 +32,7 @@ from pipeline.lifecycle.care.drift import REFERENCE, Drift, first_residuals
 from pipeline.lifecycle.care.figures import Disk
 from pipeline.lifecycle.care.gpu import GpuFigures, GpuLook
 from pipeline.lifecycle.care.hysteresis import Hysteresis
+from pipeline.lifecycle.care.rates import Recent, Slope
 from pipeline.lifecycle.care.webhook import Webhook
 from pipeline.lifecycle.orders import Orders
 from pipeline.store.reader import RunReader
@@ -546,18 +548,6 @@ def test_gpus_are_asked_by_their_own_program(tmp_path, monkeypatch):
     assert look() == GpuFigures(41.0, 0)
 
 
-def fake_nvidia_smi(folder):
-    """Put a program into `folder` that says what is in the file that is returned; without the file it fails."""
-    answers = folder / "gpus.txt"
-    answers.write_text("")
-    if sys.platform == "win32":
-        pytest.skip("a shell script plays nvidia-smi")
-    command = folder / "nvidia-smi"
-    command.write_text(f"#!/bin/sh\nwhile read -r line; do echo \"$line\"; done < '{answers}'\n")
-    command.chmod(0o755)
-    return answers
-
-
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 700 MB: the preflight wants 500 MB to spare."""
@@ -649,3 +639,20 @@ def test_the_service_tells_why_a_run_has_paused_itself(tmp_path):
         service.client.stop()
         service.until_over()
         assert service.client.status().run.alarms == []
+
+
+def test_figures_of_the_last_while_remember_little_of_it(make_bench):
+    slope, telemetry = Slope(3600.0), make_bench().telemetry
+    recent, worker = Recent(3600.0), telemetry.writer("reconstruct-0")
+    assert recent.quantile(0.5, telemetry.histogram("latency_seconds"), 0) is None
+    for second in range(1, 10_001):
+        if second == 5000:
+            worker.observe("latency_seconds", 30.0)
+        rate = slope.per_s(2.0 * second, second)
+        latency = recent.quantile(0.99, telemetry.histogram("latency_seconds"), second)
+        if second == 8000:
+            assert latency == pytest.approx(30, rel=0.13)
+    assert rate == pytest.approx(2.0)
+    assert latency is None, "that was longer ago"
+    assert len(slope._history) <= 62
+    assert len(recent._history) <= 62

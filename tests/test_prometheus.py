@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from fake_gpu import fake_nvidia_smi
 from live_runs import LiveRun, write_experiment
-from test_care import fake_nvidia_smi
 
 from pipeline import shared_memory
 from pipeline.control import Control, RunState

@@ -7,6 +7,10 @@ from collections import deque
 from pipeline.telemetry.block import Histogram
 
 
+# However long a window is, so many looks back are remembered.
+_POINTS = 60
+
+
 class Slope:
     """How fast a value changes, over the last `window_s` seconds."""
 
@@ -16,8 +20,9 @@ class Slope:
 
     def per_s(self, value: float, now: float) -> float | None:
         """Take in a value; its change a second, None before `least_s` seconds of them."""
-        self._history.append((now, value))
-        while now - self._history[0][0] > self._window_s:
+        if not self._history or now - self._history[-1][0] >= self._window_s / _POINTS:
+            self._history.append((now, value))
+        while len(self._history) > 1 and now - self._history[0][0] > self._window_s:
             self._history.popleft()
         since, before = self._history[0]
         lasted_s = now - since
@@ -33,13 +38,12 @@ class Recent:
 
     def quantile(self, q: float, histogram: Histogram, now: float) -> float | None:
         """Take in the histogram so far; seconds below which a share `q` of the recent observations lies."""
-        self._history.append((now, histogram))
+        if not self._history or now - self._history[-1][0] >= self._window_s / _POINTS:
+            self._history.append((now, histogram))
         # The newest that is old enough is what the others are counted from.
         while len(self._history) > 1 and now - self._history[1][0] >= self._window_s:
             self._history.popleft()
         before = self._history[0][1]
-        if before is histogram:
-            return None
         return Histogram(histogram.counts - before.counts, histogram.sum_s - before.sum_s).quantile(
             q
         )
