@@ -22,8 +22,9 @@ from pipeline.lifecycle.light_off import turn_light_off
 from pipeline.stages.light_mark import LightMark
 from pipeline.store.run_folder import RunFolder
 
-# Of systemd's $SERVICE_RESULT: it crashed, or was killed by somebody else than systemd.
-_CRASHED = ("exit-code", "signal", "core-dump", "oom-kill")
+# Of systemd's $SERVICE_RESULT: nobody is to look after a run any more, or it hung together with its service. Anything
+# else is a crash, or a start that failed: there is another.
+_NO_MASTER = ("success", "timeout", "watchdog")
 # A killed process that does not go away waits for a disk or a device: nothing helps but to wait.
 _END_S = 10.0
 _LOOK_S = 0.05
@@ -77,7 +78,7 @@ def leave_dark(runs: Path) -> list[Path]:
 
 def main(runs: Path, service_result: str) -> int:
     """The command; its exit status."""
-    if service_result and service_result not in _CRASHED:
+    if service_result in _NO_MASTER:
         end_all(left_over)
     return 1 if leave_dark(runs) else 0
 
