@@ -69,6 +69,7 @@ class Request(IntEnum):
     RESUME = 1
     STOP = 2
     ABORT = 3
+    LEAVE_BACKLOG = 4  # stop, and leave what is not reconstructed to a resume
 
 
 class StageReport(NamedTuple):
@@ -156,7 +157,7 @@ class Control:
 
     @property
     def supervisor_age_s(self) -> float:
-        """Seconds since the supervisor last showed that it lives; infinite before the first time."""
+        """Seconds since the supervisor's last heartbeat; infinite before its first."""
         return _age_s(int(self._own[_HEARTBEAT]))
 
     def request(self, request: Request) -> None:
