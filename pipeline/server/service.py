@@ -12,6 +12,7 @@ from pipeline import __version__
 from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import read_experiment
 from pipeline.instrument import resolve_exposures
+from pipeline.lifecycle.after_service import take_hung_run
 from pipeline.lifecycle.care import read_care
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.preflight import check_disk, estimate
@@ -72,6 +73,10 @@ class Service:
         for name in self.home.run_names():
             self._find(RunFolder(self.home.runs / name))
         self._looker.start()
+        hung = take_hung_run(self.home.path)
+        if hung is not None:
+            # Beside the loop: a run takes as long to begin as torch does to load.
+            threading.Thread(target=self._go_on_after_hang, args=(hung,), daemon=True).start()
 
     def close(self) -> None:
         """Stop looking. A run that goes on does so."""
@@ -207,6 +212,13 @@ class Service:
             self.events.add("info", "service", f"{name} goes on")
         else:
             self.events.add("warning", "service", f"{name} was cut off: it can be resumed")
+
+    def _go_on_after_hang(self, name: str) -> None:
+        """A run that hung, and was ended by the service manager together with the service before this one."""
+        try:
+            self.go_on(name)
+        except LivephaseError as error:
+            self.events.add("error", "service", f"{name} hung, and can't go on by itself: {error}")
 
     def _launch(self, name: str, experiment: Path, *, from_start: bool) -> None:
         folder = RunFolder(self.home.runs / name)

@@ -6,7 +6,6 @@ from collections import deque
 
 from pipeline.telemetry.block import Histogram
 
-
 # However long a window is, so many looks back are remembered.
 _POINTS = 60
 
