@@ -1,0 +1,76 @@
+// What happened, and what is alarming.
+
+import { get } from "./api.js";
+import { h } from "./element.js";
+import { clock, day } from "./format.js";
+
+const MOST_SHOWN = 200;
+
+/** The list of events; each once, newest first, though the connection breaks. */
+export class EventLog {
+  /** @param {HTMLElement} list */
+  constructor(list) {
+    this.list = list;
+    this.last = 0;
+  }
+
+  /** Fetch what was missed. */
+  async catchUp() {
+    try {
+      const { events } = await get(`/api/events?after=${this.last}`);
+      // A service that started again counts from the beginning.
+      if (!events.length && this.last) {
+        const all = await get("/api/events?after=0");
+        const newest = all.events.at(-1)?.seq ?? 0;
+        if (newest < this.last) {
+          this.last = 0;
+          this.list.replaceChildren();
+          all.events.slice(-MOST_SHOWN).forEach((/** @type {any} */ e) => this.add(e));
+        }
+        return;
+      }
+      events.slice(-MOST_SHOWN).forEach((/** @type {any} */ e) => this.add(e));
+    } catch {
+      // Asked again at the next connection.
+    }
+  }
+
+  /** @param {{seq: number, time_utc: number, level: string, source: string, text: string}} event */
+  add(event) {
+    if (event.seq <= this.last) return;
+    this.last = event.seq;
+    this.list.prepend(
+      h(
+        "li",
+        { "data-level": event.level, "data-seq": event.seq },
+        h("time", { title: day(event.time_utc) }, clock(event.time_utc)),
+        h("span", { class: "text" }, event.level === "info" ? "" : h("strong", {}, `${event.level}: `), event.text),
+      ),
+    );
+    while (this.list.children.length > MOST_SHOWN) this.list.lastElementChild?.remove();
+  }
+}
+
+/**
+ * @param {HTMLElement} place
+ * @returns {(alarms: {name: string, severity: string, text: string, since_utc: number}[]) => void}
+ */
+export function alarmList(place) {
+  let shown = "";
+  return (alarms) => {
+    const key = JSON.stringify(alarms);
+    if (key === shown) return;
+    shown = key;
+    place.replaceChildren(
+      ...alarms.map((alarm) =>
+        h(
+          "p",
+          { class: "alarm", "data-alarm": alarm.name, "data-severity": alarm.severity },
+          h("strong", {}, alarm.severity === "critical" || alarm.severity === "error" ? "Alarm" : "Warning"),
+          h("span", {}, alarm.text),
+          h("time", {}, `since ${clock(alarm.since_utc)}`),
+        ),
+      ),
+    );
+  };
+}
