@@ -649,6 +649,49 @@ def schema() -> None:
     print(json.dumps(Experiment.model_json_schema(), indent=2))
 
 
+_Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        help="The service's folder; LIVEPHASE_HOME, or livephase in your own folder, if not given.",
+    ),
+]
+
+
+@app.command()
+def serve(
+    home: _Home = None,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on. Other machines reach it if it is not 127.0.0.1."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8770,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name that browsers may call it by; repeatable."),
+    ] = None,
+    open_metrics: Annotated[
+        bool, typer.Option(help="Whether /metrics needs no token from this machine.")
+    ] = True,
+) -> None:
+    """Serve the microscope: control API, the page, live images and metrics, until Ctrl+C.
+
+    At a terminal the page's address with its token is printed. Ctrl+C or SIGTERM stops a run that goes on and
+    waits until it has drained; a second one leaves the backlog to a resume.
+    """
+    from pipeline.server.home import default_home
+    from pipeline.server.serve import serve as serve_forever
+
+    serve_forever(
+        home or default_home(),
+        host,
+        port,
+        allow_hosts=tuple(allow_host or ()),
+        open_metrics=open_metrics,
+    )
+
+
 @app.command()
 def status(run: RunArgument, as_json: AsJson = False) -> None:
     """Show a run: its state, and its figures while it goes on."""

@@ -69,6 +69,7 @@ class Request(IntEnum):
     RESUME = 1
     STOP = 2
     ABORT = 3
+    LEAVE_BACKLOG = 4  # stop, and leave what is not reconstructed to a resume
 
 
 class StageReport(NamedTuple):
@@ -153,6 +154,11 @@ class Control:
         """Show that the supervisor lives. The supervisor's alone."""
         self._own[_PID] = os.getpid()
         self._own[_HEARTBEAT] = time.monotonic_ns()
+
+    @property
+    def supervisor_age_s(self) -> float:
+        """Seconds since the supervisor's last heartbeat; infinite before its first."""
+        return _age_s(int(self._own[_HEARTBEAT]))
 
     def request(self, request: Request) -> None:
         """Ask something of the supervisor; it acts within a fraction of a second.

@@ -292,6 +292,15 @@ class Ring:
         fence()
         return copied if self._complete(sequence) else None
 
+    def copy_frame(self, sequence: int, index: int) -> NDArray[np.unsignedinteger] | None:
+        """One frame ``[Y, X]`` of a slot, for who only looks; None as of `copy`."""
+        if not self._complete(sequence):
+            return None
+        fence()
+        frame = self._frames(sequence)[index].copy()
+        fence()
+        return frame if self._complete(sequence) else None
+
     def find(self, key: SlotKey) -> int | None:
         """Sequence of the newest slot of this key that is still in the ring."""
         matches = np.flatnonzero((self._keys == key).all(axis=1))

@@ -6,7 +6,13 @@ Ground floor: no torch, nothing that costs a spawned process time.
 from pipeline.experiment.camera import Camera
 from pipeline.experiment.illumination import Condenser, LedIllumination
 from pipeline.experiment.led_arrays import LedArray, LedPlaces
-from pipeline.experiment.load import dump_experiment, load_experiment, parse_experiment
+from pipeline.experiment.load import (
+    dump_experiment,
+    experiment_problems,
+    load_experiment,
+    parse_experiment,
+    read_experiment,
+)
 from pipeline.experiment.micromanager import (
     LensDevice,
     LightDevice,
@@ -16,6 +22,7 @@ from pipeline.experiment.microscope import ReplayMicroscope
 from pipeline.experiment.model import CalibrationSource, Experiment
 from pipeline.experiment.optics import Optics
 from pipeline.experiment.patterns import Arc, HalfCircle, LedList
+from pipeline.experiment.problems import Problem
 from pipeline.experiment.reconstruction import OutputSettings, ReconstructionSettings
 from pipeline.experiment.safety import Recovery, Safety
 from pipeline.experiment.sequence import Sequence, StagePosition
@@ -47,6 +54,7 @@ __all__ = [
     "MicroManagerMicroscope",
     "Optics",
     "OutputSettings",
+    "Problem",
     "ReconstructionSettings",
     "Recovery",
     "ReplayMicroscope",
@@ -57,7 +65,9 @@ __all__ = [
     "Strict",
     "TargetSpecimen",
     "dump_experiment",
+    "experiment_problems",
     "load_experiment",
     "nearest",
     "parse_experiment",
+    "read_experiment",
 ]

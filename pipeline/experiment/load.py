@@ -9,9 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import ExperimentError
-from pipeline.experiment.led_arrays import TAG
 from pipeline.experiment.model import Experiment
-from pipeline.experiment.strict import nearest
+from pipeline.experiment.problems import Problem, problems_of
 
 
 def parse_experiment(data: Any, origin: str = "the experiment") -> Experiment:
@@ -30,7 +29,9 @@ def parse_experiment(data: Any, origin: str = "the experiment") -> Experiment:
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
-        raise ExperimentError(f"{origin}: {_sentence(error)}") from error
+        first, *others = problems_of(error)
+        more = f" (and {len(others)} more)" if others else ""
+        raise ExperimentError(f"{origin}: {first}{more}") from error
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -40,16 +41,35 @@ def load_experiment(path: Path) -> Experiment:
     and come back absolute.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ExperimentError(
             f"can't read the experiment {path} ({error})", "give the path of a YAML file"
         ) from error
+    return read_experiment(text, path.resolve().parent, str(path))
+
+
+def read_experiment(text: str, folder: Path, origin: str = "the experiment") -> Experiment:
+    """Read an experiment out of YAML, as `load_experiment` does out of a file in `folder`."""
+    try:
+        data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ExperimentError(
-            f"{path} is not YAML: {' '.join(str(error).split())}", "correct the file"
+            f"{origin} is not YAML: {' '.join(str(error).split())}", "correct the file"
         ) from error
-    return parse_experiment(_resolve(data, path.resolve().parent), str(path))
+    return parse_experiment(_resolve(data, folder), origin)
+
+
+def experiment_problems(text: str, folder: Path) -> list[Problem]:
+    """Everything that is wrong with an experiment's YAML, key by key; empty where nothing is."""
+    try:
+        read_experiment(text, folder)
+    except ExperimentError as error:
+        if isinstance(error.__cause__, ValidationError):
+            return problems_of(error.__cause__)
+        mark = getattr(error.__cause__, "problem_mark", None)
+        return [Problem("", str(error), None if mark is None else mark.line + 1)]
+    return []
 
 
 def dump_experiment(experiment: Experiment) -> str:
@@ -77,37 +97,3 @@ def _resolve(data: Any, base: Path) -> Any:
             if section == "calibration" or candidate.exists():
                 out[section] = {**part, key: str(candidate)}
     return out
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first problem, and how many more there are."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    # Union branches put the tag into the location ("microscope.simulator.camera"): the user wrote no such key.
-    tags = {
-        "simulator",
-        "replay",
-        "micromanager",
-        "in_process",
-        "pycromanager",
-        "condenser",
-        "led_array",
-        "half_circle",
-        "arc",
-        "leds",
-        "cells",
-        "target",
-    }
-    parts = [str(part) for part in first["loc"] if part not in tags]
-    where = ".".join(part for part in parts if not part.startswith(TAG))
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "union_tag_invalid":
-        known = [
-            tag.strip("' ").removeprefix(TAG) for tag in first["ctx"]["expected_tags"].split(",")
-        ]
-        wrong = first["ctx"]["tag"].removeprefix(TAG)
-        message = f"there is no '{wrong}' here: {nearest(wrong, known)}"
-    if first["type"] == "union_tag_not_found":
-        message = f"{message}: say which kind it is"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}: {message}{more}" if where else f"{message}{more}"

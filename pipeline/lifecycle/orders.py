@@ -59,9 +59,8 @@ class Orders:
         """Obey signals and requests. `acquiring`: frames are still being taken."""
         if self._signals.count >= 1:
             self._stop(acquiring)
-        if self._signals.count >= 2 and self.command == Command.STOP:
-            self.give(Command.LEAVE_BACKLOG)
-            self._tell("leaving the backlog: `--resume` reconstructs it")
+        if self._signals.count >= 2:
+            self._leave_backlog()
         request = self._control.take_request()
         if request == Request.PAUSE:
             if self.command == Command.RUN:
@@ -73,6 +72,9 @@ class Orders:
             self._paused_early = False
         elif request == Request.STOP:
             self._stop(acquiring)
+        elif request == Request.LEAVE_BACKLOG:
+            self._stop(acquiring)
+            self._leave_backlog()
         elif request == Request.ABORT and self.command != Command.ABORT:
             self.aborted_by_user = True
             self.give(Command.ABORT)
@@ -84,3 +86,8 @@ class Orders:
         self.give(Command.STOP)
         what = "stopping after this timepoint" if acquiring else "finishing what is recorded"
         self._tell(f"{what}; Ctrl+C again leaves the reconstruction to --resume")
+
+    def _leave_backlog(self) -> None:
+        if self.command == Command.STOP:
+            self.give(Command.LEAVE_BACKLOG)
+            self._tell("leaving the backlog: `--resume` reconstructs it")

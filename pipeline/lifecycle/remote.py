@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline.errors import LivephaseError, RunFolderError, StoreError
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.sessions import read_sessions, reclaim
 from pipeline.mailbox import Mailbox, Result
+from pipeline.ring import Ring
 from pipeline.stages.stage_lock import wait_for_stages
 from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.telemetry import Telemetry
@@ -24,7 +26,32 @@ _ANSWERS = {
     Request.RESUME: "going on",
     Request.STOP: "stopping after this timepoint; what is recorded is still reconstructed",
     Request.ABORT: "aborting",
+    Request.LEAVE_BACKLOG: "stopping; what is not reconstructed yet is left to a resume",
 }
+
+
+class LiveRun:
+    """The shared memory of a run's session that goes on, to look at.
+
+    Raises
+    ------
+    StoreError
+        There is none: the run is just starting or ending.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        names = _shared_memory(folder)
+        self.name = names["control"]
+        with ExitStack() as stack:
+            self.control = stack.enter_context(Control.attach(names["control"]))
+            self.telemetry = stack.enter_context(Telemetry.attach(names["telemetry"]))
+            self.mailbox = stack.enter_context(Mailbox.attach(names["mailbox"]))
+            self.ring = stack.enter_context(Ring.attach(names["ring"]))
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Let the memory go."""
+        self._stack.close()
 
 
 def run_status(run: Path) -> dict[str, Any]:
@@ -89,7 +116,7 @@ def _shared_memory(folder: RunFolder) -> dict[str, str]:
 
 
 def ask(run: Path, request: str) -> str:
-    """Ask a run that is going on to pause, resume, stop or abort; what it will do.
+    """Ask a run that is going on to pause, resume, stop, leave its backlog or abort; what it will do.
 
     Raises
     ------

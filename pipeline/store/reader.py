@@ -157,6 +157,44 @@ class RunReader:
         pixels: NDArray[np.float32] = read_array(array, key.timepoint, what)
         return pixels
 
+    def raw_part(
+        self, key: SlotKey, frame: int, rows: slice, columns: slice
+    ) -> NDArray[np.unsignedinteger]:
+        """A part ``[h, w]`` of one frame of a committed slot, `frame` along its K axis.
+
+        Only the chunks that hold it are read. Raises `StoreError` as `raw` does.
+        """
+        if not self.is_committed(key):
+            self.poll()
+            if not self.is_committed(key):
+                raise _absent(key, "not recorded")
+        foci = len(self.plan.foci_um)
+        at = (frame // foci, frame % foci) if foci > 1 else (frame,)
+        array = self._array(self.folder.raw_store, key.position, 0)
+        what = f"frame {frame} of timepoint {key.timepoint} of {self.folder.raw_store}"
+        pixels: NDArray[np.unsignedinteger] = read_array(
+            array, (key.timepoint, *at, rows, columns), what
+        )
+        return pixels
+
+    def phase_part(
+        self, key: SlotKey, output: int, level: int, rows: slice, columns: slice
+    ) -> NDArray[np.float32]:
+        """A part ``[h, w]`` of one image of a reconstructed slot, in pixels of a pyramid level.
+
+        Only the chunks that hold it are read. Raises `StoreError` as `phase` does.
+        """
+        if self.phase_records.get(key) is None:
+            self.poll()
+            if self.phase_records.get(key) is None:
+                raise _absent(key, "not reconstructed")
+        array = self._array(self.folder.phase_store, key.position, level)
+        what = f"timepoint {key.timepoint}, level {level} of {self.folder.phase_store}"
+        pixels: NDArray[np.float32] = read_array(
+            array, (key.timepoint, output, rows, columns), what
+        )
+        return pixels
+
     def phase_levels(self) -> int:
         """How many pyramid levels a reconstruction has. Raises `StoreError` without a store."""
         return len(open_layout(self.folder.phase_store, self.experiment).level_shapes)

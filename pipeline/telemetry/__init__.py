@@ -5,7 +5,7 @@ Reports count from the ledgers; this is for watching.
 """
 
 from pipeline.telemetry.block import StageWriter, Telemetry
-from pipeline.telemetry.exporter import serve_metrics
+from pipeline.telemetry.exporter import TelemetryCollector, serve_metrics
 from pipeline.telemetry.metrics import METRICS, Metric
 
-__all__ = ["METRICS", "Metric", "StageWriter", "Telemetry", "serve_metrics"]
+__all__ = ["METRICS", "Metric", "StageWriter", "Telemetry", "TelemetryCollector", "serve_metrics"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import time
 import zlib
 from bisect import bisect_left
@@ -86,6 +87,12 @@ class Telemetry:
         block.view(0, (2,), np.int64)[_TABLE_WORD] = _TABLE
         block.sign(_KIND)
         return cls(block)
+
+    @classmethod
+    def alone(cls) -> Self:
+        """A block of this process alone, everything zero: what there is to count before the first run."""
+        size = PAGE + _LANES * _LANE_WORDS * 8
+        return cls(Block("", mmap.mmap(-1, size)))
 
     @classmethod
     def attach(cls, name: str) -> Self:
