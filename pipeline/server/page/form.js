@@ -82,7 +82,8 @@ export function commonFields(place, schema, methods, text) {
       if (document.activeElement === input) continue;
       const value = readScalar(text.get(), path) ?? "";
       if (input instanceof HTMLSelectElement && value && ![...input.options].some((o) => o.value === value)) input.append(new Option(value, value));
-      input.value = value;
+      // A number field takes no words: the text says them.
+      if (input.value !== value) input.value = input.type === "number" && Number.isNaN(Number(value)) ? "" : value;
     }
   };
 }

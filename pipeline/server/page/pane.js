@@ -36,15 +36,15 @@ export class Pane extends EventTarget {
     this.canvas = h("canvas", { id: `canvas-${kind}`, tabindex: 0, role: "img", "aria-label": `${title}: no image yet`, "aria-describedby": "keys-hint", "data-kind": kind });
     this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     this.badge = h("span", { class: "badge" });
-    this.note = h("span", { class: "note" });
+    this.note = h("span", { class: "note", title: "Timepoints count from 0, as in the stored arrays" });
     this.choice = h("span", { class: "choice" });
     this.readout = h("output", { class: "readout", id: `readout-${kind}` });
     this.empty = h("p", { class: "empty" }, empty);
-    this.stage = h("div", { class: "stage" }, this.canvas, this.empty, this.readout);
+    this.stage = h("div", { class: "stage" }, this.canvas, this.empty, this.readout, this.note);
     this.element = h(
       "figure",
       { class: "pane", "data-kind": kind },
-      h("figcaption", {}, h("strong", {}, title), this.choice, this.note, this.badge),
+      h("figcaption", {}, h("strong", {}, title), this.choice, this.badge),
       this.stage,
       contrastControls(this.contrast, title),
     );

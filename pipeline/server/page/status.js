@@ -9,6 +9,7 @@ import { bytes, duration, number } from "./format.js";
  * @property {string} label
  * @property {string} explain
  * @property {(run: any) => string} value
+ * @property {(run: any) => string} [more] smaller, below it
  * @property {(run: any) => "" | "warn" | "bad"} [level]
  */
 
@@ -19,8 +20,9 @@ const FIGURES = [
   {
     id: "timepoint",
     label: "Timepoint",
-    explain: "The newest timepoint that the camera took, of those that are planned.",
-    value: (run) => `${number(run.timepoint, 9)} of ${number(run.timepoints, 9)}`,
+    explain: "How many timepoints the camera has begun, of those that are planned.",
+    value: (run) => `${run.timepoint == null ? 0 : run.timepoint + 1} of ${run.timepoints}`,
+    more: (run) => (run.positions.length > 1 ? `${run.positions.length} positions` : ""),
   },
   {
     id: "left",
@@ -37,8 +39,9 @@ const FIGURES = [
   {
     id: "latency",
     label: "Latency",
-    explain: "From the last frame of a timepoint to its phase: half of them are faster than this; in brackets the slowest hundredth.",
-    value: (run) => (run.latency_s?.p50 == null ? "–" : `${duration(run.latency_s.p50)} (${duration(run.latency_s.p99)})`),
+    explain: "From the last frame of a timepoint to its phase: half of them are faster than the first number, all but the slowest hundredth faster than the second.",
+    value: (run) => duration(run.latency_s?.p50),
+    more: (run) => (run.latency_s?.p99 == null ? "" : `99 % below ${duration(run.latency_s.p99)}`),
   },
   {
     id: "queue",
@@ -51,10 +54,8 @@ const FIGURES = [
     id: "missing",
     label: "Missing",
     explain: "Frames that could not be taken or stored, each recorded with its reason. It should be 0.",
-    value: (run) => {
-      const reasons = Object.entries(run.missing_by_reason ?? {}).filter(([, n]) => n).map(([why]) => why.replaceAll("_", " "));
-      return `${number(run.frames_missing, 9)}${reasons.length ? ` (${reasons.join(", ")})` : ""}`;
-    },
+    value: (run) => number(run.frames_missing, 9),
+    more: (run) => Object.entries(run.missing_by_reason ?? {}).filter(([, n]) => n).map(([why, n]) => `${n} ${why.replaceAll("_", " ")}`).join(", "),
     level: (run) => (run.frames_missing > 0 ? "bad" : ""),
   },
   {
@@ -68,7 +69,8 @@ const FIGURES = [
     id: "light",
     label: "Light dose",
     explain: "Seconds of full brightness that the specimen got so far, and whether the light is on.",
-    value: (run) => `${number(run.light_s)} s${run.light_on === true ? ", on" : run.light_on === false ? ", off" : ""}`,
+    value: (run) => `${number(run.light_s)} s`,
+    more: (run) => (run.light_on ? "light on" : "light off"),
   },
   {
     id: "disk",
@@ -100,14 +102,15 @@ export function sayState(state) {
 export function statusPanel(place) {
   const progress = h("progress", { id: "progress", max: 1, value: 0, "aria-label": "Share of the planned frames that are taken" });
   const message = h("p", { id: "run-message", class: "message" });
-  /** @type {Map<Figure, {tile: HTMLElement, value: HTMLElement}>} */
+  /** @type {Map<Figure, {tile: HTMLElement, value: HTMLElement, more: HTMLElement}>} */
   const tiles = new Map();
   const list = h("dl", { class: "figures" });
   for (const figure of FIGURES) {
-    const value = h("dd", { class: "number", id: `value-${figure.id}` }, "–");
+    const value = h("span", { class: "number", id: `value-${figure.id}` }, "–");
+    const more = h("small");
     const tip = h("span", { class: "tip", role: "tooltip", id: `explain-${figure.id}` }, figure.explain);
-    const tile = h("div", { class: "figure", tabindex: 0, role: "group", "aria-label": figure.label, "aria-describedby": `explain-${figure.id}`, "data-figure": figure.id }, h("dt", {}, figure.label), value, tip);
-    tiles.set(figure, { tile, value });
+    const tile = h("div", { class: "figure", tabindex: 0, role: "group", "aria-label": figure.label, "aria-describedby": `explain-${figure.id}`, "data-figure": figure.id }, h("dt", {}, figure.label), h("dd", {}, value, more), tip);
+    tiles.set(figure, { tile, value, more });
     list.append(tile);
   }
   place.append(progress, message, list);
@@ -118,9 +121,9 @@ export function statusPanel(place) {
     progress.hidden = !run;
     setText(message, run?.error || run?.suspended || run?.message || (run ? "" : "No run. Choose or write an experiment and start it."));
     message.classList.toggle("bad", Boolean(run?.error));
-    for (const [figure, { tile, value }] of tiles) {
+    for (const [figure, { tile, value, more }] of tiles) {
       setText(value, run ? figure.value(run) : "–");
-      value.title = value.textContent ?? "";
+      setText(more, run ? figure.more?.(run) ?? "" : "");
       tile.dataset.level = run ? figure.level?.(run) ?? "" : "";
     }
   };

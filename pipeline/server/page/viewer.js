@@ -240,7 +240,7 @@ export class Viewer {
   #build(bar) {
     this.liveButton = h("button", { id: "live-button", type: "button", "aria-pressed": "true", title: "Show the newest image as it comes (L)", onclick: () => this.goLive() }, h("span", { class: "dot", "aria-hidden": "true" }), "Live");
     this.slider = h("input", { id: "timepoint", type: "range", min: 0, max: 0, step: 1, "aria-label": "Timepoint", oninput: () => this.goTo(Number(this.slider.value)) });
-    this.label = h("output", { id: "timepoint-label", for: "timepoint", class: "number" });
+    this.label = h("output", { id: "timepoint-label", for: "timepoint", class: "number", title: "Timepoints count from 0, as in the stored arrays" });
     this.back = h("button", { type: "button", class: "icon", id: "earlier", "aria-label": "Earlier timepoint", title: "Earlier timepoint (,)", onclick: () => this.step(-1) }, "‹");
     this.forth = h("button", { type: "button", class: "icon", id: "later", "aria-label": "Later timepoint", title: "Later timepoint (.)", onclick: () => this.step(1) }, "›");
     this.positionSelect = h("select", { id: "position", onchange: () => this.#choosePosition(Number(this.positionSelect.value)) });
@@ -287,9 +287,8 @@ export class Viewer {
     this.back.disabled = !has;
     this.forth.disabled = !has;
     this.slider.dataset.stored = String(stored.reduce((sum, [a, b]) => sum + b - a + 1, 0));
-    const planned = this.run?.timepoints ?? this.current?.timepoints;
     const timepoint = this.panes.phase.base || this.panes.raw.base || !this.live ? this.timepoint : null;
-    const said = !this.name || timepoint === null ? "–" : `t ${timepoint} of ${planned ?? "?"}`;
+    const said = !this.name || timepoint === null ? "–" : `t ${timepoint}`;
     setText(this.label, said);
     this.slider.setAttribute("aria-valuetext", said);
     const going = this.current && BUSY.includes(this.current.state);
