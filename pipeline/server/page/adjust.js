@@ -57,7 +57,7 @@ export function adjustForms(place, say) {
   const interval = place.querySelector("input[name=interval_s]");
 
   return (run) => {
-    const can = ["running", "paused", "pausing", "waiting"].includes(run?.state);
+    const can = ["running", "paused"].includes(run?.state);
     for (const button of buttons) button.disabled = !can;
     why.textContent = can ? "Changes take effect between two timepoints." : "These need a run that is going on.";
     const input = /** @type {HTMLInputElement} */ (interval);

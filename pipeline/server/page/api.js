@@ -24,8 +24,8 @@ const LOCKED_OUT = [
 
 /** @param {Response} response */
 async function refusal(response) {
-  if (response.status === 401 || response.status === 403) {
-    return new ApiError(LOCKED_OUT[0], LOCKED_OUT[1], response.status);
+  if (response.status === 401) {
+    return new ApiError(LOCKED_OUT[0], LOCKED_OUT[1], 401);
   }
   try {
     const { error } = await response.json();

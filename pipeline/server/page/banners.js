@@ -58,14 +58,14 @@ export function resumeBanner(resume) {
   };
 }
 
-/** @returns {(text: string, bad?: boolean) => void} says something for a while */
+/** @returns {(said: string | Node, bad?: boolean) => void} says something for a while */
 export function messageBanner() {
   const banner = byId("banner-message");
   let timer = 0;
-  return (text, bad = false) => {
+  return (said, bad = false) => {
     clearTimeout(timer);
     banner.classList.toggle("bad", bad);
-    banner.replaceChildren(h("span", {}, text), h("button", { type: "button", class: "icon small", "aria-label": "Close", onclick: () => (banner.hidden = true) }, "×"));
+    banner.replaceChildren(h("span", {}, said), h("button", { type: "button", class: "icon small", "aria-label": "Close", onclick: () => (banner.hidden = true) }, "×"));
     banner.hidden = false;
     // What went wrong stays until it is read.
     if (!bad) timer = setTimeout(() => (banner.hidden = true), SHOWN_MS);

@@ -3,8 +3,7 @@
 import { post } from "./api.js";
 import { confirmed } from "./dialogs.js";
 import { h } from "./element.js";
-
-const GOING = ["arming", "running", "paused", "pausing", "waiting", "draining"];
+import { isGoing } from "./states.js";
 
 /**
  * @typedef {object} Verb
@@ -17,7 +16,7 @@ const GOING = ["arming", "running", "paused", "pausing", "waiting", "draining"];
  */
 
 /** @param {string} state */
-const notGoing = (state) => (GOING.includes(state) ? "" : "No run is going on.");
+const notGoing = (state) => (isGoing(state) ? "" : "No run is going on.");
 
 /** @type {Verb[]} */
 const VERBS = [
@@ -33,7 +32,7 @@ const VERBS = [
     label: "Resume",
     explain: "The clock goes on and the light comes back with the next timepoint.",
     asks: true,
-    refused: (state) => notGoing(state) || (["paused", "pausing", "waiting"].includes(state) ? "" : "The run is not paused."),
+    refused: (state) => notGoing(state) || (state === "paused" ? "" : "The run is not paused."),
   },
   {
     id: "stop",
@@ -63,10 +62,10 @@ const VERBS = [
  * @param {HTMLElement} place
  * @param {object} act
  * @param {() => void} act.start leads to the start of a run
- * @param {(text: string, bad?: boolean) => void} act.say
+ * @param {(said: string | Node, bad?: boolean) => void} act.say
  */
 export function controlButtons(place, act) {
-  let state = "idle";
+  let state = "";
   let connected = false;
   const start = h("button", { id: "start", type: "button", class: "primary", "aria-describedby": "why-start", onclick: () => allowed(start) && act.start() }, "Start…");
   const reasons = { start: h("span", { id: "why-start", class: "hidden" }) };
@@ -101,7 +100,7 @@ export function controlButtons(place, act) {
   }
 
   function show() {
-    set(start, reasons.start, !connected ? "The service does not answer." : GOING.includes(state) ? "A run is going on: stop it first." : "", "Opens the experiment: it is checked, what it needs is said, and you are asked before it starts.");
+    set(start, reasons.start, !connected ? "The service does not answer." : isGoing(state) ? "A run is going on: stop it first." : "", "Opens the experiment: it is checked, what it needs is said, and you are asked before it starts.");
     for (const [verb, button] of buttons) {
       const refused = connected ? verb.refused(state) : "The service does not answer.";
       set(button, /** @type {any} */ (reasons)[verb.id], refused, verb.explain);
@@ -122,7 +121,7 @@ export function controlButtons(place, act) {
       found?.click();
     },
     get paused() {
-      return ["paused", "pausing", "waiting"].includes(state);
+      return state === "paused";
     },
   };
 }
@@ -134,9 +133,9 @@ function set(button, reason, refused, explain) {
   reason.textContent = refused || explain;
 }
 
-/** @param {Verb} verb @param {any} answer */
+/** @param {Verb} verb @param {any} answer @returns {string | Node} */
 function sayAnswer(verb, answer) {
-  if (answer?.files) return `Saved: ${answer.files.map((/** @type {string} */ f) => f.split("/").at(-1)).join(", ")}`;
-  const text = answer?.text ?? answer?.message;
-  return text ? `${verb.label}: ${text}` : verb.label;
+  if (!answer?.files) return `${verb.label}: ${answer?.text ?? "done"}`;
+  const links = answer.files.flatMap((/** @type {string} */ file) => [" ", h("a", { href: `/${encodeURI(file)}`, target: "_blank" }, file.split("/").at(-1) ?? file)]);
+  return h("span", {}, "Saved:", ...links);
 }

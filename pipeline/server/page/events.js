@@ -1,12 +1,11 @@
 // What happened, and what is alarming.
 
-import { get } from "./api.js";
 import { h } from "./element.js";
 import { clock, day } from "./format.js";
 
 const MOST_SHOWN = 200;
 
-/** The list of events; each once, newest first, though the connection breaks. */
+/** The list of events, newest first; each once, though all come anew with each connection. */
 export class EventLog {
   /** @param {HTMLElement} list */
   constructor(list) {
@@ -14,25 +13,10 @@ export class EventLog {
     this.last = 0;
   }
 
-  /** Fetch what was missed. */
-  async catchUp() {
-    try {
-      const { events } = await get(`/api/events?after=${this.last}`);
-      // A service that started again counts from the beginning.
-      if (!events.length && this.last) {
-        const all = await get("/api/events?after=0");
-        const newest = all.events.at(-1)?.seq ?? 0;
-        if (newest < this.last) {
-          this.last = 0;
-          this.list.replaceChildren();
-          all.events.slice(-MOST_SHOWN).forEach((/** @type {any} */ e) => this.add(e));
-        }
-        return;
-      }
-      events.slice(-MOST_SHOWN).forEach((/** @type {any} */ e) => this.add(e));
-    } catch {
-      // Asked again at the next connection.
-    }
+  /** The service started again, and counts from the beginning. */
+  restart() {
+    this.last = 0;
+    this.list.replaceChildren();
   }
 
   /** @param {{seq: number, time_utc: number, level: string, source: string, text: string}} event */

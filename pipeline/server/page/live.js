@@ -73,11 +73,11 @@ export class Live {
       const picture = readPicture(data);
       // The acknowledgement asks for the next one: only when this one is on the screen.
       await this.handlers.onPicture(picture);
-      this.#send({ type: "ack", seq: picture.seq });
+      this.#sendText(`{"type":"ack","kind":"${picture.kind}","seq":${picture.seq}}`);
       return;
     }
     const message = JSON.parse(data);
-    if (message.type === "status" || (message.type === "hello" && message.service)) {
+    if (message.type === "status") {
       this.handlers.onStatus(message);
     } else if (message.type === "event") {
       this.handlers.onEvent(message);
@@ -86,6 +86,11 @@ export class Live {
 
   /** @param {object} message */
   #send(message) {
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+    this.#sendText(JSON.stringify(message));
+  }
+
+  /** @param {string} text */
+  #sendText(text) {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(text);
   }
 }

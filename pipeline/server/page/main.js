@@ -11,7 +11,8 @@ import { startKeys } from "./keys.js";
 import { Live } from "./live.js";
 import { startPlots } from "./plots.js";
 import { resumeRun, runList } from "./runs.js";
-import { sayState, statusPanel } from "./status.js";
+import { sayState, stateOf } from "./states.js";
+import { statusPanel } from "./status.js";
 import { startTabs } from "./tabs.js";
 import { Viewer } from "./viewer.js";
 
@@ -29,6 +30,7 @@ const offerResume = resumeBanner((name) => resume(name));
 let newest = null;
 let connected = false;
 let version = "";
+let uptimeS = 0;
 
 const live = new Live({
   onStatus,
@@ -43,7 +45,7 @@ const editor = new Editor(byId("editor"), {
     show("live");
     viewer.goLive();
   },
-  refused: () => (newest?.service?.state === "idle" ? "" : "A run is going on: stop it first."),
+  refused: () => (newest?.service?.state === "idle" ? "" : `The service is busy${newest?.service?.doing ? ` (${newest.service.doing})` : ""}: a run has to be stopped first.`),
 });
 const controls = controlButtons(byId("controls"), {
   say,
@@ -87,9 +89,12 @@ function onStatus(status) {
   // A newer service brings a newer page.
   if (version && status.service.version !== version) location.reload();
   version = status.service.version;
+  if (status.service.uptime_s < uptimeS) events.restart();
+  uptimeS = status.service.uptime_s;
   newest = status;
   const { run } = status;
-  const state = run?.state ?? "idle";
+  const state = stateOf(run);
+  if (run) run.state = state;
   document.body.dataset.state = state;
   const pill = byId("run-state");
   pill.dataset.state = state;
@@ -109,10 +114,9 @@ function onStatus(status) {
 async function onConnection(state, waitS) {
   connected = state === "open";
   document.body.dataset.connection = state;
-  controls.update(newest?.run?.state ?? "idle", connected);
+  controls.update(stateOf(newest?.run), connected);
   if (connected) {
     connection.open();
-    await events.catchUp();
     return;
   }
   connection.lost(waitS);
@@ -120,7 +124,7 @@ async function onConnection(state, waitS) {
     await get("/api/status");
   } catch (error) {
     const { status, reason, fix } = /** @type {any} */ (error);
-    if (status === 401 || status === 403) connection.lockedOut(reason, fix);
+    if (status === 401) connection.lockedOut(reason, fix);
   }
 }
 

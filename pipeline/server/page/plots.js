@@ -50,7 +50,7 @@ export function startPlots(place) {
     try {
       const [library, history] = await Promise.all([plotly(), get(`/api/history?seconds=${SHOWN_S}`)]);
       for (const [index, curve] of CURVES.entries()) draw(library, charts[index], curve, history);
-      place.dataset.points = String(history.time_utc.length);
+      place.dataset.points = String(history.time_utc?.length ?? 0);
     } catch {
       // The connection's own banner says so; the curves go on when it is back.
     } finally {
@@ -65,8 +65,8 @@ function draw(library, chart, curve, history) {
   const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
   const axis = { color: colour("--quiet"), gridcolor: colour("--line"), zeroline: false, fixedrange: true, tickfont: { size: 10 } };
   const trace = {
-    x: history.time_utc.map((/** @type {number} */ s) => new Date(s * 1000)),
-    y: history[curve.key].map((/** @type {number | null} */ v) => (v === null ? null : v * curve.scale)),
+    x: (history.time_utc ?? []).map((/** @type {number} */ s) => new Date(s * 1000)),
+    y: (history[curve.key] ?? []).map((/** @type {number | null} */ v) => (v === null ? null : v * curve.scale)),
     mode: "lines",
     line: { color: colour("--accent"), width: 1.5 },
     hovertemplate: "%{y:.3~g}<extra></extra>",
@@ -77,7 +77,7 @@ function draw(library, chart, curve, history) {
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",
     font: { family: style.fontFamily, color: colour("--quiet") },
-    xaxis: { ...axis, nticks: 3, tickformat: "%H:%M:%S", showgrid: false },
+    xaxis: { ...axis, type: "date", nticks: 3, tickformat: "%H:%M:%S", showgrid: false },
     yaxis: { ...axis, nticks: 4, rangemode: curve.key === "disk_free_bytes" ? "normal" : "tozero" },
     hovermode: "x",
     showlegend: false,

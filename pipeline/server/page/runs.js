@@ -4,7 +4,7 @@ import { exists, get, post, runUrl } from "./api.js";
 import { confirmed } from "./dialogs.js";
 import { h } from "./element.js";
 import { day, number } from "./format.js";
-import { sayState } from "./status.js";
+import { sayState } from "./states.js";
 
 /**
  * @param {HTMLElement} place

@@ -63,7 +63,7 @@ const FIGURES = [
     label: "Residual",
     explain: "How far the measured light differs from what the phase predicts, against the camera's noise: 1 is as good as it gets; well above it, don't trust the phase.",
     value: (run) => number(run.residual),
-    level: (run) => (run.alarm ? "bad" : ""),
+    level: (run) => (run.alarm > 1 ? "bad" : ""),
   },
   {
     id: "light",
@@ -86,14 +86,6 @@ const FIGURES = [
     level: (run) => (run.disk_left_s != null && run.disk_left_s < Math.min(LITTLE_DISK_S, run.left_s ?? LITTLE_DISK_S) ? "bad" : ""),
   },
 ];
-
-/** State names as people say them. @type {Record<string, string>} */
-const STATES = { idle: "no run", arming: "getting ready", waiting: "waiting", draining: "finishing", interrupted: "interrupted" };
-
-/** @param {string} state */
-export function sayState(state) {
-  return STATES[state] ?? state;
-}
 
 /**
  * @param {HTMLElement} place

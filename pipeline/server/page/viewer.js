@@ -4,12 +4,12 @@ import { get, getBytes, runUrl } from "./api.js";
 import { debounced, h, setText } from "./element.js";
 import { readPicture } from "./image.js";
 import { Pane } from "./pane.js";
+import { isGoing } from "./states.js";
 import { lastOf, nearest, next, stretches } from "./stored.js";
 import { Viewport } from "./viewport.js";
 
 const MOST_PX = 1024;
 const REFRESH_MS = 3000;
-const BUSY = ["arming", "running", "paused", "pausing", "waiting", "draining"];
 
 /**
  * @typedef {import("./image.js").Picture} Picture
@@ -64,7 +64,7 @@ export class Viewer {
     this.current = run;
     if (run && (other || !this.name)) this.open(run.name);
     else if (run && this.name === run.name && performance.now() - this.refreshedAt > REFRESH_MS) {
-      if (BUSY.includes(run.state) || run.state !== this.refreshedState) this.#refresh();
+      if (isGoing(run.state) || run.state !== this.refreshedState) this.#refresh();
     }
     this.#showBar();
   }
@@ -81,7 +81,7 @@ export class Viewer {
       pane.clear("No image yet.");
     }
     await this.#refresh();
-    if (this.live && BUSY.includes(this.current?.state)) this.goLive();
+    if (this.live && isGoing(this.current?.state)) this.goLive();
     else this.goTo(lastOf(this.#stored()));
   }
 
@@ -89,7 +89,8 @@ export class Viewer {
   async onPicture(picture) {
     if (!this.live || picture.run !== this.name) return;
     if (this.position >= 0 && this.#positionIndex(picture.position) !== this.position) return;
-    this.timepoint = picture.timepoint;
+    // The camera is ahead of the phase.
+    if (picture.kind === "phase" || !this.panes.phase.base) this.timepoint = picture.timepoint;
     this.#showBar();
     await this.panes[picture.kind].show(picture, "live");
     this.#sharpen();
@@ -146,7 +147,6 @@ export class Viewer {
       raw: true,
       phase: true,
       channel: this.channel,
-      position: this.position < 0 ? null : this.position,
       max_px: MOST_PX,
     });
   }
@@ -217,7 +217,7 @@ export class Viewer {
     const position = this.live && shown ? this.#positionIndex(shown.position) : Math.max(this.position, 0);
     const query = new URLSearchParams({
       kind,
-      t: String(this.timepoint),
+      t: String(this.live && shown ? shown.timepoint : this.timepoint),
       p: String(position),
       c: String(kind === "raw" ? this.channel : this.output),
       max_px: String(MOST_PX),
@@ -291,7 +291,7 @@ export class Viewer {
     const said = !this.name || timepoint === null ? "–" : `t ${timepoint}`;
     setText(this.label, said);
     this.slider.setAttribute("aria-valuetext", said);
-    const going = this.current && BUSY.includes(this.current.state);
+    const going = isGoing(this.current?.state);
     this.liveButton.disabled = !this.current;
     this.liveButton.setAttribute("aria-pressed", String(Boolean(this.live && going)));
     const positions = this.#positions().map((name, index) => name || String(index + 1));
