@@ -91,6 +91,7 @@ export function controlButtons(place, act) {
   async function perform(verb) {
     const agreed = !verb.asks || (await confirmed({ title: `${verb.label}?`, text: verb.explain, yes: verb.label, kind: verb.kind }));
     if (!agreed) return;
+    act.say(`${verb.label}…`);
     try {
       const answer = await post(`/api/${verb.id}`);
       act.say(sayAnswer(verb, answer));

@@ -100,6 +100,7 @@ function onStatus(status) {
   pill.dataset.state = state;
   setText(pill, sayState(state));
   setText(byId("run-name"), run?.name ?? "");
+  byId("run-name").title = run?.name ?? "";
   setText(byId("run-about"), run ? [run.experiment === run.name ? "" : run.experiment, run.method].filter(Boolean).join(" · ") : status.service.doing ?? "");
   document.title = run ? `${sayState(state)} – ${run.name} – livephase` : "livephase";
   showStatus(run);

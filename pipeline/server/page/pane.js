@@ -72,9 +72,10 @@ export class Pane extends EventTarget {
    * Show a picture of the whole field.
    * @param {Picture} picture
    * @param {"live" | "stored"} source
+   * @param {string} [place] name of the position, where there are several
    * @returns {Promise<void>} when it is on the screen
    */
-  show(picture, source) {
+  show(picture, source, place = "") {
     this.base = new Layer(picture);
     if (this.detail && !sameImage(this.detail.picture, picture)) this.detail = null;
     this.contrast.follow(picture);
@@ -84,11 +85,12 @@ export class Pane extends EventTarget {
     Object.assign(this.canvas.dataset, {
       run: picture.run,
       timepoint: picture.timepoint,
+      seq: picture.seq,
       position: picture.position,
       channel: picture.channel,
       source,
     });
-    this.#describe(source);
+    this.#describe(source, place);
     return this.#schedule();
   }
 
@@ -108,7 +110,7 @@ export class Pane extends EventTarget {
     setText(this.empty, why);
     setText(this.badge, "");
     setText(this.note, "");
-    for (const name of ["run", "timepoint", "position", "channel", "source", "painted"]) delete this.canvas.dataset[name];
+    for (const name of ["run", "timepoint", "seq", "position", "channel", "source", "painted"]) delete this.canvas.dataset[name];
     this.canvas.setAttribute("aria-label", `${this.title}: ${why}`);
     this.#schedule();
   }
@@ -153,15 +155,15 @@ export class Pane extends EventTarget {
     setText(this.readout, `${shown} ${picture.unit} at x ${um(x)} y ${um(y)} µm`);
   }
 
-  /** @param {"live" | "stored"} source */
-  #describe(source) {
+  /** @param {"live" | "stored"} source @param {string} place */
+  #describe(source, place) {
     const picture = /** @type {Layer} */ (this.base).picture;
     const residual = picture.info?.residual;
     setText(this.badge, source);
     this.badge.dataset.source = source;
     const said = typeof residual === "number" ? ` · residual ${number(residual, 3)}` : "";
-    setText(this.note, `t ${picture.timepoint}${said}`);
-    this.canvas.setAttribute("aria-label", `${this.title}, timepoint ${picture.timepoint}, ${source}${said}`);
+    setText(this.note, `${place && `${place} · `}t ${picture.timepoint}${said}`);
+    this.canvas.setAttribute("aria-label", `${this.title}, ${place && `position ${place}, `}timepoint ${picture.timepoint}, ${source}${said}`);
   }
 
   /** Where the field lies on the canvas, in the canvas' pixels. */

@@ -68,6 +68,8 @@ function draw(library, chart, curve, history) {
     x: (history.time_utc ?? []).map((/** @type {number} */ s) => new Date(s * 1000)),
     y: (history[curve.key] ?? []).map((/** @type {number | null} */ v) => (v === null ? null : v * curve.scale)),
     mode: "lines",
+    // Slow methods don't give a figure every second.
+    connectgaps: true,
     line: { color: colour("--accent"), width: 1.5 },
     hovertemplate: "%{y:.3~g}<extra></extra>",
   };

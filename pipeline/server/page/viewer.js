@@ -92,7 +92,7 @@ export class Viewer {
     // The camera is ahead of the phase.
     if (picture.kind === "phase" || !this.panes.phase.base) this.timepoint = picture.timepoint;
     this.#showBar();
-    await this.panes[picture.kind].show(picture, "live");
+    await this.panes[picture.kind].show(picture, "live", this.#placeName(picture));
     this.#sharpen();
   }
 
@@ -166,6 +166,13 @@ export class Viewer {
     return typeof position === "number" ? position : this.#positions().indexOf(position);
   }
 
+  /** @param {Picture} picture @returns {string} */
+  #placeName(picture) {
+    const positions = this.#positions();
+    const index = this.#positionIndex(picture.position);
+    return positions.length > 1 ? positions[index] || String(index + 1) : "";
+  }
+
   #stored() {
     return stretches(this.run, Math.max(this.position, 0));
   }
@@ -187,7 +194,7 @@ export class Viewer {
     for (const kind of /** @type {Kind[]} */ (["raw", "phase"])) {
       this.#fetch(kind, kind, {}).then((picture) => {
         if (!picture || this.live) return;
-        this.panes[kind].show(picture, "stored");
+        this.panes[kind].show(picture, "stored", this.#placeName(picture));
         this.#sharpen();
       });
     }

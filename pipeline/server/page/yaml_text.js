@@ -38,8 +38,8 @@ function below(lines, index) {
  * Find a key.
  * @param {string} text
  * @param {(string | number)[]} path
- * @returns {{line: number, exact: boolean, from: number, to: number, depth: number} | null} its line (from 0), the columns of its
- * value on it, and how many of the path's parts were found; `exact` if all of them
+ * @returns {{line: number, exact: boolean, from: number, to: number, depth: number, block?: Line[]} | null} its line (from 0), the
+ * columns of its value on it, how many of the path's parts were found (`exact` if all of them), and the lines below that belong to it
  */
 export function find(text, path) {
   const lines = scan(text);
@@ -58,13 +58,14 @@ export function find(text, path) {
     if (!hit) return found && { ...found, exact: false };
     const index = lines.indexOf(hit);
     const value = trimmed(source[hit.line], hit.column, source[hit.line].length);
-    found = { line: hit.line, exact: depth === path.length - 1, ...value, depth: depth + 1 };
+    const inner = below(lines, index);
+    found = { line: hit.line, exact: depth === path.length - 1, ...value, depth: depth + 1, block: lines.slice(inner.from, inner.to) };
     if (level[0].item && hit.item && /^\d+$/.test(String(part))) {
       const following = level.find((l) => l.item && l.line > hit.line);
       const end = following ? lines.indexOf(following) : range.to;
       range = hit.key ? { from: index, to: end } : { from: index, to: index };
     } else {
-      range = below(lines, index);
+      range = inner;
     }
   }
   return found;
@@ -135,11 +136,15 @@ export function lineOf(text, problem) {
   return hit?.line ?? -1;
 }
 
-/** The scalar at a path, as it is written; null where there is none. @param {string} text @param {string} path */
+/** The scalar or list of scalars at a path, as it is written; null where there is none. @param {string} text @param {string} path */
 export function readScalar(text, path) {
   const hit = find(text, parts(path));
   if (!hit?.exact) return null;
   const value = text.split("\n")[hit.line].slice(hit.from, hit.to);
+  const items = hit.block?.filter((l) => l.item && !l.key) ?? [];
+  if (value === "" && items.length && items.length === hit.block?.length) {
+    return `[${items.map((l) => l.rest.replace(/\s#.*$/, "").trim()).join(", ")}]`;
+  }
   return value === "" ? null : value.replace(/^(['"])(.*)\1$/, "$2");
 }
 
@@ -152,6 +157,8 @@ export function writeScalar(text, path, value) {
     const line = lines[hit.line];
     const gap = hit.from > 0 && line[hit.from - 1] === ":" ? " " : "";
     lines[hit.line] = line.slice(0, hit.from) + gap + value + line.slice(hit.to);
+    // What stood below the key is replaced, too.
+    for (const { line: number } of (hit.from === hit.to ? hit.block ?? [] : []).toReversed()) lines.splice(number, 1);
     return lines.join("\n");
   }
   const missing = all.slice(hit?.depth ?? 0);
