@@ -10,12 +10,15 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from pipeline import STARTED_UTC, __version__
 from pipeline.errors import DriverError, LivephaseError
+
+if TYPE_CHECKING:
+    from pipeline.server.client import Client
 
 app = typer.Typer(
     name="livephase",
@@ -692,43 +695,95 @@ def serve(
     )
 
 
+_Run = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="A run folder; the run of the service if not given."),
+]
+
+
+def _service(home: Path | None) -> Client:
+    from pipeline.server.client import Client
+    from pipeline.server.home import default_home
+
+    return Client.of_home(home or default_home())
+
+
 @app.command()
-def status(run: RunArgument, as_json: AsJson = False) -> None:
-    """Show a run: its state, and its figures while it goes on."""
-    from pipeline.lifecycle.remote import run_status
-
-    data = run_status(run)
-    _print(data, as_json, "\n".join(f"{k}: {v}" for k, v in data.items()))
+def address(home: _Home = None) -> None:
+    """Print the page's address with its token, ready to click. Who knows it may do everything."""
+    print(_service(home).page)
 
 
-def _ask(run: Path, request: str) -> None:
+@app.command()
+def start(
+    experiment: ExperimentFile,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the run; of date and experiment if not given."),
+    ] = None,
+    home: _Home = None,
+) -> None:
+    """Begin a run of the service. Paths in the experiment are relative to its file."""
+    from pipeline.experiment import dump_experiment, load_experiment
+
+    text = dump_experiment(load_experiment(experiment))
+    print(f"begun: {_service(home).begin(text, name)}")
+
+
+@app.command()
+def runs(home: _Home = None, as_json: AsJson = False) -> None:
+    """List the service's runs, the newest first."""
+    found = _service(home).runs()
+    lines = [f"{r.state:12} {r.name}  ({r.method}, {r.timepoints} timepoints)" for r in found.runs]
+    _print(found.model_dump(mode="json"), as_json, "\n".join(lines) or "no runs yet")
+
+
+@app.command()
+def status(run: _Run = None, home: _Home = None, as_json: AsJson = False) -> None:
+    """Show a run, or the service and its run: the state, and figures while it goes on."""
+    if run is not None:
+        from pipeline.lifecycle.remote import run_status
+
+        data = run_status(run)
+        shown = data
+    else:
+        found = _service(home).status()
+        data = found.model_dump(mode="json")
+        shown = {f"service {k}": v for k, v in data["service"].items()} | (data["run"] or {})
+    _print(data, as_json, "\n".join(f"{k}: {v}" for k, v in shown.items()))
+
+
+def _ask(run: Path | None, home: Path | None, request: str) -> None:
+    if run is None:
+        print(_service(home).ask(request))
+        return
     from pipeline.lifecycle.remote import ask
 
     print(ask(run, request))
 
 
 @app.command()
-def pause(run: RunArgument) -> None:
+def pause(run: _Run = None, home: _Home = None) -> None:
     """Pause a run that is going on: light off, clock held, everything stored."""
-    _ask(run, "pause")
+    _ask(run, home, "pause")
 
 
 @app.command()
-def resume(run: RunArgument) -> None:
+def resume(run: _Run = None, home: _Home = None) -> None:
     """Go on with a paused run. (A run that was stopped or killed: `livephase run … --resume`.)"""
-    _ask(run, "resume")
+    _ask(run, home, "resume")
 
 
 @app.command()
-def stop(run: RunArgument) -> None:
+def stop(run: _Run = None, home: _Home = None) -> None:
     """Stop a run after the timepoint it is at; it can be resumed."""
-    _ask(run, "stop")
+    _ask(run, home, "stop")
 
 
 @app.command()
-def abort(run: RunArgument) -> None:
+def abort(run: _Run = None, home: _Home = None) -> None:
     """End a run at once and mark it aborted; what is complete is kept."""
-    _ask(run, "abort")
+    _ask(run, home, "abort")
 
 
 def _finish(result: Any, as_json: bool = False) -> None:

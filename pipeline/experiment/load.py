@@ -68,7 +68,7 @@ def experiment_problems(text: str, folder: Path) -> list[Problem]:
         if isinstance(error.__cause__, ValidationError):
             return problems_of(error.__cause__)
         mark = getattr(error.__cause__, "problem_mark", None)
-        return [Problem("", str(error), None if mark is None else mark.line + 1)]
+        return [Problem("", str(error), line=None if mark is None else mark.line + 1)]
     return []
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.experiment.led_arrays import TAG
-from pipeline.experiment.strict import nearest
+from pipeline.experiment.strict import UNKNOWN_KEY, nearest
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -38,15 +38,18 @@ class Problem:
     Parameters
     ----------
     path
-        Of the key, its parts joined by dots; empty where it is no single key's.
+        Of the section, or of the key, its parts joined by dots; empty where it is no single one's.
     message
         Cause and fix.
+    key
+        An unknown one in that section.
     line
         Of the text, from 1, where that is all that is known: it is no YAML.
     """
 
     path: str
     message: str
+    key: str | None = None
     line: int | None = None
 
     def __str__(self) -> str:
@@ -70,4 +73,5 @@ def _problem(detail: ErrorDetails) -> Problem:
         message = f"there is no '{wrong}' here: {nearest(wrong, known)}"
     if detail["type"] == "union_tag_not_found":
         message = f"{message}: say which kind it is"
-    return Problem(where, message)
+    key = detail["ctx"]["key"] if detail["type"] == UNKNOWN_KEY else None
+    return Problem(where, message, key)

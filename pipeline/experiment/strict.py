@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+# Type of the error, whose context names the key.
+UNKNOWN_KEY = "unknown_key"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -29,5 +33,9 @@ class Strict(BaseModel):
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
-                    raise ValueError(f"unknown key '{key}': {nearest(str(key), cls.model_fields)}")
+                    raise PydanticCustomError(
+                        UNKNOWN_KEY,
+                        "unknown key '{key}': {near}",
+                        {"key": str(key), "near": nearest(str(key), cls.model_fields)},
+                    )
         return data

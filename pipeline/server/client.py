@@ -93,21 +93,25 @@ class Client:
         """Go on with a run that was stopped, failed or cut off."""
         return self._post(Said, f"runs/{_quoted(name)}/resume", None, _LONG_S).text
 
+    def ask(self, order: str) -> str:
+        """``pause``, ``resume``, ``stop`` or ``abort`` the run that goes on; what it will do."""
+        return self._post(Said, _quoted(order)).text
+
     def pause(self) -> str:
         """After this timepoint: light off, clock held."""
-        return self._post(Said, "pause").text
+        return self.ask("pause")
 
     def resume(self) -> str:
         """Go on with a paused run."""
-        return self._post(Said, "resume").text
+        return self.ask("resume")
 
     def stop(self) -> str:
         """After this timepoint; what is recorded is still reconstructed."""
-        return self._post(Said, "stop").text
+        return self.ask("stop")
 
     def abort(self) -> str:
         """At once; the run is marked aborted."""
-        return self._post(Said, "abort").text
+        return self.ask("abort")
 
     def snapshot(self, experiment: str | None = None) -> list[str]:
         """Files of what is to be seen now, relative to the service's home."""

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from pipeline.errors import LivephaseError
-from pipeline.experiment import experiment_problems, read_experiment
+from pipeline.experiment import Problem, experiment_problems, read_experiment
 from pipeline.instrument import resolve_calibration, resolve_exposures
 from pipeline.lifecycle.preflight import check_calibration, check_disk, estimate
 from pipeline.server.home import Home
@@ -17,8 +17,7 @@ def verdict(text: str, home: Home) -> Verdict:
     """What is wrong with an experiment's YAML, key by key, or what its run will need."""
     problems = experiment_problems(text, home.experiments)
     if problems:
-        errors = [FieldProblem(path=p.path, message=p.message, line=p.line) for p in problems]
-        return Verdict(ok=False, errors=errors)
+        return Verdict(ok=False, errors=[_field(p) for p in problems])
     try:
         experiment = resolve_exposures(read_experiment(text, home.experiments))
         need = estimate(experiment, home.runs)
@@ -32,6 +31,12 @@ def verdict(text: str, home: Home) -> Verdict:
         text=need.text().splitlines(),
         warnings=[*need.warnings, *remarks],
     )
+
+
+def _field(problem: Problem) -> FieldProblem:
+    """At the key that is unknown, where one is: that is what has to be changed."""
+    path = ".".join(part for part in (problem.path, problem.key) if part)
+    return FieldProblem(path=path, message=problem.message, line=problem.line)
 
 
 def examples(home: Home) -> list[Example]:
