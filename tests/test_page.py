@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from contextlib import suppress
+from urllib.parse import quote
 
 import psutil
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from service_process import ServiceProcess, small
-
-from pipeline.control import Control
-from pipeline.lifecycle.sessions import read_sessions
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -119,10 +118,10 @@ def browser():
 
 def _end_everything(service, name):
     """A power cut: service and run die at once."""
-    names = read_sessions(service.folder(name))[-1].shared_memory
-    with Control.attach(names["control"]) as control:
-        supervisor = psutil.Process(control.supervisor_pid)
-    processes = [supervisor, *supervisor.children(recursive=True)]
+    folder = str(service.folder(name).path)
+    runs = [p for p in psutil.process_iter(["cmdline"]) if folder in (p.info["cmdline"] or ())]
+    processes = [*runs, *(child for run in runs for child in run.children(recursive=True))]
+    assert processes
     service.kill()
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -160,6 +159,7 @@ def test_a_run_lived_through_in_the_browser(browser, tmp_path):
         visitor.expects_silence = False
         _stops_by_keyboard(visitor, service)
         _finds_it_in_the_list(visitor, name)
+        _finds_it_in_neuroglancer(service, name)
         _uses_a_phone(visitor)
     assert not visitor.outside
     assert not visitor.complaints
@@ -189,7 +189,7 @@ def _writes_an_experiment(visitor):
     lines = wrong.splitlines()
     for path, key in (
         ("sequence.timepoints", "timepoints: many"),
-        ("optics", "aperture:"),
+        ("optics.aperture", "aperture:"),
     ):
         line = next(i for i, text in enumerate(lines, 1) if key in text)
         note = page.locator(f'.problem[data-path="{path}"]')
@@ -322,7 +322,9 @@ def _takes_a_snapshot(visitor, service, name):
     page.locator("#snapshot").click()
     page.locator("#confirm-yes").click()
     link = page.locator("#banner-message a").last
-    expect(link).to_have_attribute("href", f"/runs/{name}/snapshots/{link.inner_text()}")
+    expect(link).to_have_attribute(
+        "href", f"/runs/{quote(name)}/snapshots/{link.inner_text()}", timeout=_PATIENCE_MS
+    )
     assert (service.folder(name).path / "snapshots" / link.inner_text()).stat().st_size > 0
 
 
@@ -383,11 +385,24 @@ def _finds_it_in_the_list(visitor, name):
     row = page.locator(f'tr[data-run="{name}"]')
     expect(row).to_have_attribute("data-state", "stopped")
     expect(row.get_by_role("link", name="Report")).to_have_attribute(
-        "href", f"/runs/{name}/report.html"
+        "href", f"/runs/{quote(name)}/report.html"
     )
     expect(row.get_by_role("button", name="Resume")).to_be_visible()
+    deep = row.get_by_role("link", name="Neuroglancer")
+    expect(deep).to_have_attribute("href", f"/neuroglancer/v/{quote(name)}/")
     row.get_by_role("button", name="Look").click()
     expect(page.locator("#canvas-phase")).to_have_attribute("data-source", "stored")
+
+
+def _finds_it_in_neuroglancer(service, name):
+    """What the client is told to show is there. (It draws by WebGL, which there isn't without a GPU.)"""
+    assert service.http.get(f"/neuroglancer/v/{quote(name)}/").status_code == 200
+    address = f"/neuroglancer/events/{quote(name)}"
+    with service.http.stream("GET", address, params={"c": "me", "gs": ""}) as events:
+        line = next(line for line in events.iter_lines() if line.startswith("data: "))
+    layer = json.loads(line.removeprefix("data: "))["s"]["layers"][0]
+    source = layer["source"].removeprefix("zarr3://")
+    assert service.http.get(f"{source}/zarr.json").json()["attributes"]["ome"]
 
 
 def _uses_a_phone(visitor):

@@ -44,7 +44,7 @@ function row(run, canBrowse, act) {
   const actions = h("td", { class: "actions" }, h("button", { type: "button", class: "small", "data-action": "look", "aria-label": `Look at ${run.name}`, onclick: () => act.look(run.name) }, "Look"));
   if (run.has_report) actions.append(h("a", { class: "button small", href: `/runs/${encodeURIComponent(run.name)}/report.html`, target: "_blank", "aria-label": `Report of ${run.name}` }, "Report"));
   if (canBrowse && run.reconstructed !== 0) {
-    actions.append(h("button", { type: "button", class: "small", "data-action": "neuroglancer", "aria-label": `Open ${run.name} in Neuroglancer`, onclick: () => openInNeuroglancer(run.name) }, "Neuroglancer"));
+    actions.append(h("a", { class: "button small", "data-action": "neuroglancer", href: `/neuroglancer/v/${encodeURIComponent(run.name)}/`, target: "_blank", title: "Open in Neuroglancer: for browsing large images", "aria-label": `Open ${run.name} in Neuroglancer` }, "Neuroglancer"));
   }
   if (run.can_resume) actions.append(h("button", { type: "button", class: "small primary", "data-action": "resume", "aria-label": `Resume ${run.name}`, onclick: () => act.resume(run.name) }, "Resume"));
   return h(
@@ -59,19 +59,6 @@ function row(run, canBrowse, act) {
     cell("Phase", number(run.reconstructed, 9)),
     actions,
   );
-}
-
-/** Several positions are images "0", "1", … within the store. @param {string} name */
-async function openInNeuroglancer(name) {
-  const run = await get(runUrl(name));
-  const store = `zarr3://${location.origin}/runs/${encodeURIComponent(name)}/phase.ome.zarr`;
-  const layers = run.positions.map((/** @type {string} */ position, /** @type {number} */ index) => ({
-    type: "image",
-    name: position || "phase",
-    source: run.positions.length > 1 ? `${store}/${index}` : store,
-    visible: index === 0,
-  }));
-  open(`/neuroglancer/#!${encodeURIComponent(JSON.stringify({ layers, layout: "xy" }))}`, "_blank", "noopener");
 }
 
 /**
