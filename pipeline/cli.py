@@ -571,7 +571,8 @@ def evaluate(
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="camera, dl_srqpi, neuph, ring or stream.")
+        str,
+        typer.Argument(metavar="NAME", help="camera, dl_srqpi, neuph, ring, service or stream."),
     ],
     folder: Annotated[
         Path | None,

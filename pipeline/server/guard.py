@@ -27,6 +27,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Refusal = tuple[int, str, str]
 
 MOST_BODY_BYTES = 2_000_000
+_TOO_LARGE = (
+    f"a body of more than {MOST_BODY_BYTES} bytes is too large",
+    "an experiment is a page of text",
+)
 _SAFE = ("GET", "HEAD")
 # Orders a second of one client, and how many at once: no person, and no script with a purpose, gives more.
 _ORDERS = (20.0, 40.0)
@@ -106,10 +110,6 @@ class GuardSettings:
         return f"livephase_{self.port}"
 
 
-class _TooLargeError(Exception):
-    """The body is longer than anybody means it to be."""
-
-
 class Guard:
     """ASGI middleware; outermost."""
 
@@ -170,37 +170,32 @@ class Guard:
         if request.is_order and not self._settings.orders.take(request.client):
             return 429, "too many orders in a second", "send fewer"
         if request.body_bytes > MOST_BODY_BYTES:
-            return (
-                413,
-                f"a body of {request.body_bytes} bytes is too large",
-                "an experiment is a page of text",
-            )
+            return 413, *_TOO_LARGE
+
         return None
 
     async def _pass_on(self, request: _Request, receive: Receive, send: Send) -> None:
-        began = False
         taken = 0
+        answered = False
 
         async def bounded() -> Message:
-            nonlocal taken
+            nonlocal taken, answered
             message = await receive()
             taken += len(message.get("body", b"")) if message["type"] == "http.request" else 0
-            if taken > MOST_BODY_BYTES:
-                raise _TooLargeError
-            return message
+            if taken > MOST_BODY_BYTES and not answered:
+                # At once, and closed: nobody reads on to the end of it.
+                answered = True
+                await _answer(413, *_TOO_LARGE, send)
+            return {"type": "http.disconnect"} if answered else message
 
         async def with_headers(message: Message) -> None:
-            nonlocal began
+            if answered:
+                return
             if message["type"] == "http.response.start":
-                began = True
                 message["headers"] = [*message.get("headers", []), *_headers_for(request.path)]
             await send(message)
 
-        try:
-            await self._app(request.scope, bounded, with_headers)
-        except _TooLargeError:
-            if not began:
-                await _answer(413, "the body is too large", "an experiment is a page of text", send)
+        await self._app(request.scope, bounded, with_headers)
 
 
 class _Request:

@@ -32,6 +32,8 @@ _LOOK_S = 0.2
 _BEGIN_S = 180.0
 # Devices that don't answer within this hang.
 _ERRAND_S = 600.0
+# How often it is looked for runs that others begin, and among how many.
+_FIND_S, _NEWEST = 2.0, 20
 _RESUMABLE = (RunState.INTERRUPTED, RunState.STOPPED, RunState.FAILED)
 
 
@@ -60,6 +62,7 @@ class Service:
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._end = threading.Event()
+        self._find_again = 0.0
         self._looker = threading.Thread(target=self._keep_looking, name="look", daemon=True)
         self.looked = time.monotonic()
 
@@ -239,6 +242,7 @@ class Service:
             self.looked = time.monotonic()
 
     def _look(self) -> None:
+        self._find_from_elsewhere()
         watch, child = self.watch, self._child
         if watch is not None:
             watch.look()
@@ -247,6 +251,21 @@ class Service:
             if child.exit_code != 0 and watch is not None:
                 watch.error = child.reason()
                 self.events.add("error", "run", watch.error)
+
+    def _find_from_elsewhere(self) -> None:
+        """Take up a run that was begun by `livephase run` in this home, at a terminal."""
+        now = time.monotonic()
+        if now < self._find_again or self._doing is not None or self.run_goes_on:
+            return
+        self._find_again = now + _FIND_S
+        for name in self.home.run_names()[:_NEWEST]:
+            folder = RunFolder(self.home.runs / name)
+            if folder.in_use() and folder.state() is RunState.RUNNING:
+                before, self.watch = self.watch, RunWatch(folder, self.events, from_start=False)
+                self._tell_found(name, RunState.RUNNING)
+                if before is not None:
+                    before.close()
+                return
 
     def _run_status(self, watch: RunWatch) -> RunStatus:
         figures = watch.status()
