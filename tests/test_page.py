@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from service_process import ServiceProcess, small
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 _BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 _OPTIONS = (
@@ -50,17 +50,28 @@ _TOO_SMALL = """() => [...document.querySelectorAll('button, .button, select, in
 
 _LINES = """async () => {
     const { lineOf, readScalar, writeScalar } = await import('/page/yaml_text.js');
-    const text = [
-        'name: a', 'microscope:', '  camera: {shape_px: [64, 64], bit_depth: 13}', 'sequence:', '  positions:',
-        '  - {name: left, x_um: 0}', '  - name: right', '    x_um: far  # too far', '  timepoints: 3', '  foci_um:', '  - 0.0', '  - 4', ''].join('\\n');
+    const text = `name: a
+microscope:
+  camera: {shape_px: [64, 64], bit_depth: 13}
+sequence:
+  positions:
+  - {name: left, x_um: 0}
+  - name: right
+    x_um: far  # too far
+  timepoints: 3
+  foci_um:
+  - 0.0
+  - 4
+`;
     const line = (path, message = '') => lineOf(text, { path, message }) + 1;
     return {
-        lines: [line('microscope.camera.bit_depth'), line('sequence.positions.0.x_um'), line('sequence.positions.1.x_um'),
-            line('sequence.timepoints'), line('sequence.interval_s'), line('optics'), line('microscope', "unknown key 'camera'")],
+        lines: [line('microscope.camera.bit_depth'), line('sequence.positions.0.x_um'),
+            line('sequence.positions.1.x_um'), line('sequence.timepoints'), line('sequence.interval_s'),
+            line('optics'), line('microscope', "unknown key 'camera'")],
         read: [readScalar(text, 'sequence.positions.1.x_um'), readScalar(text, 'microscope.camera.shape_px'),
             readScalar(text, 'sequence.foci_um')],
-        written: writeScalar(writeScalar(writeScalar(text, 'sequence.timepoints', '9'), 'microscope.camera.bit_depth', '12'),
-            'safety.dose_limit_s', '5'),
+        written: [['sequence.timepoints', '9'], ['microscope.camera.bit_depth', '12'], ['safety.dose_limit_s', '5']]
+            .reduce((now, [path, value]) => writeScalar(now, path, value), text),
         list: writeScalar(text, 'sequence.foci_um', '[1]'),
     };
 }"""

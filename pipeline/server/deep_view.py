@@ -29,7 +29,7 @@ _ALIVE_S = 15.0
 
 
 def add_deep_view(app: FastAPI, home: Home) -> None:
-    """Serve the client under ``/neuroglancer``, and each run under ``/neuroglancer/v/NAME/``; nothing without the wheel."""
+    """Serve the client, and each run under ``/neuroglancer/v/NAME/``; nothing without the wheel."""
     client = _client()
     if client is None:
         return
