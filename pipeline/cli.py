@@ -678,7 +678,8 @@ def evaluate(
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="camera, dl_srqpi, neuph, ring or stream.")
+        str,
+        typer.Argument(metavar="NAME", help="camera, dl_srqpi, neuph, ring, service or stream."),
     ],
     folder: Annotated[
         Path | None,
@@ -857,7 +858,11 @@ def status(run: _Run = None, home: _Home = None, as_json: AsJson = False) -> Non
         found = _service(home).status()
         data = found.model_dump(mode="json")
         shown = {f"service {k}": v for k, v in data["service"].items()} | (data["run"] or {})
-    _print(data, as_json, "\n".join(f"{k}: {v}" for k, v in shown.items()))
+    lines = [f"{k}: {v}" for k, v in shown.items() if k not in ("alarms", "suspended")]
+    if shown.get("suspended"):
+        lines.append(shown["suspended"])
+    lines += [f"alarm: {alarm['text']}" for alarm in shown.get("alarms", [])]
+    _print(data, as_json, "\n".join(lines))
 
 
 def _ask(run: Path | None, home: Path | None, request: str) -> None:

@@ -14,6 +14,7 @@ from pipeline.bench import durable, run_bench, stream
 from pipeline.bench.durable import DurableBench
 from pipeline.bench.handoff import HandoffBench
 from pipeline.bench.scene import noisy_frame
+from pipeline.bench.service import bench_service
 from pipeline.bench.small_frames import SmallFramesBench
 from pipeline.bench.stream import bench_stream
 from pipeline.errors import ExperimentError, RunFolderError, StoreError
@@ -135,3 +136,13 @@ def test_frames_have_structure_and_shot_noise():
     assert noise == pytest.approx(frame.mean(), rel=0.1)
     smooth = frame.reshape(16, 16, 20, 16).mean(axis=(1, 3))
     assert smooth.std() > 3 * np.sqrt(frame.mean()) / 16
+
+
+@pytest.mark.timeout(240)
+def test_service_measures_with_and_without_pages(tmp_path, leftovers):
+    result = bench_service(tmp_path, HANDOFF, runs=1)
+    assert result["missing"] == 0
+    assert result["images"] > 5, "nine pages that look"
+    assert 0 < result["handoff_ms"]["p50"] <= result["handoff_ms"]["p99"]
+    assert len(result["conditions"]["p99_alone_ms"]) == 1
+    assert not list(tmp_path.iterdir())

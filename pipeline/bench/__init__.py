@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.errors import ExperimentError
 from pipeline.experiment.strict import nearest
 
-_NAMES = ("camera", "dl_srqpi", "neuph", "ring", "stream")
+_NAMES = ("camera", "dl_srqpi", "neuph", "ring", "service", "stream")
 
 
 def run_bench(name: str, folder: Path) -> dict[str, Any]:
@@ -43,6 +43,10 @@ def run_bench(name: str, folder: Path) -> dict[str, Any]:
         from pipeline.bench.ring import bench_ring  # noqa: PLC0415
 
         return bench_ring()
+    if name == "service":
+        from pipeline.bench.service import bench_service  # noqa: PLC0415
+
+        return bench_service(folder)
     if name == "stream":
         from pipeline.bench.stream import bench_stream  # noqa: PLC0415
 

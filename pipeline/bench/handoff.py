@@ -63,8 +63,10 @@ class HandoffBench(PacedRecording):
             ``handoff_ms`` ``{p50, p99}`` from the pop of a slot's last frame until the reader
             sees the slot complete, over every slot, and the conditions.
         """
-        experiment = self.prepare(folder)
-        out = folder / "run"
+        return self.measure_run(self.prepare(folder), folder / "run")
+
+    def measure_run(self, experiment: Experiment, out: Path) -> dict[str, Any]:
+        """The same, of a prepared experiment's run in a folder of its own."""
         with _Reader(out, experiment) as reader:
             result = run_quietly(experiment, out)
             seen = reader.result()

@@ -16,6 +16,7 @@ from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import Experiment, load_experiment
 from pipeline.frames import FrameStatus
 from pipeline.instrument import resolve_calibration, resolve_exposures
+from pipeline.lifecycle.care import first_residuals
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.lost_light import light_dose_s
 from pipeline.lifecycle.machine import machine
@@ -273,6 +274,7 @@ def _session(
             names,
             signals,
             progress,
+            first_residuals(reader),
         )
         try:
             outcome = supervisor.run(

@@ -23,6 +23,7 @@ from pipeline.errors import (
     StoreError,
 )
 from pipeline.server.control_api import control_routes
+from pipeline.server.deep_view import add_deep_view
 from pipeline.server.home import UnknownRunError
 from pipeline.server.live_images import LiveImages
 from pipeline.server.live_socket import LiveSocket
@@ -91,6 +92,7 @@ def make_app(service: Service) -> FastAPI:
         return run_file(service.home, name, inside)
 
     _add_page(app)
+    add_deep_view(app, service.home)
     return app
 
 
@@ -109,18 +111,6 @@ def _add_page(app: FastAPI) -> None:
         return FileResponse(path, media_type="text/javascript")
 
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
-    client = _neuroglancer()
-    if client is not None:
-        app.mount("/neuroglancer", StaticFiles(directory=client, html=True), name="neuroglancer")
-
-
-def _neuroglancer() -> Path | None:
-    """The client that the neuroglancer wheel carries, where it is installed."""
-    spec = find_spec("neuroglancer")
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "static" / "client"
-    return folder if (folder / "index.html").is_file() else None
 
 
 def _add_errors(app: FastAPI) -> None:

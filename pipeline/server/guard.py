@@ -52,7 +52,7 @@ _PAGE = (
 # A run folder may come from elsewhere: what lies in it is shown, and runs nothing.
 _RUNS = b"sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self'"
 _NEUROGLANCER = (
-    b"default-src 'self' blob: data:; script-src 'self' 'wasm-unsafe-eval' blob:; "
+    b"default-src 'self' blob: data:; script-src 'self' 'unsafe-eval' blob:; "
     b"style-src 'self' 'unsafe-inline'; worker-src 'self' blob:; frame-ancestors 'none'"
 )
 _WELCOME = (

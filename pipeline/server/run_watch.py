@@ -19,6 +19,8 @@ from pipeline.control import RunState as LiveState
 from pipeline.errors import LivephaseError, StoreError
 from pipeline.frames import MissingReason, SlotKey
 from pipeline.lifecycle.remote import LiveRun
+from pipeline.lifecycle.silence import longest_silence_s
+from pipeline.server.alive import RunSigns
 from pipeline.server.events import Events
 from pipeline.server.history import History, finite
 from pipeline.server.log_follower import LogFollower
@@ -106,14 +108,14 @@ class RunWatch:
             self._next_sample = now + 1.0
             self.history.add(time.time(), {**self._figures, **self._recent()})
 
-    def heartbeat_age_s(self) -> float | None:
-        """Seconds since the run's supervisor last showed that it lives; None where no run goes on."""
+    def signs(self) -> RunSigns | None:
+        """The run's signs of life; None where none goes on."""
         with self._lock:
-            return None if self._live is None else self._live.control.supervisor_age_s
-
-    def live(self) -> LiveRun | None:
-        """The shared memory, to look at at once; None where no run goes on."""
-        return self._live
+            if self._live is None:
+                return None
+            return RunSigns.read(
+                self._live.control, self._live.telemetry, longest_silence_s(self.experiment)
+            )
 
     def stamp(self, kind: str) -> int:
         """Changes with each new phase or slot; 0 before the first. Cheap."""

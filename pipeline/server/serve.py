@@ -19,6 +19,7 @@ from pipeline.server.bounded import BoundedProtocol
 from pipeline.server.guard import Guard, GuardSettings
 from pipeline.server.home import Home
 from pipeline.server.service import Service
+from pipeline.server.vigil import Vigil
 
 DEFAULT_PORT = 8770
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -102,23 +103,32 @@ async def _serve(service: Service, settings: GuardSettings, listening: socket.so
         lifespan="off",
         timeout_graceful_shutdown=_LAST_ANSWERS_S,
     )
-    server = _Server(config)
-    ending = asyncio.create_task(_until_the_end(server, service))
-    await server.serve(sockets=[listening])
-    ending.cancel()
-    with suppress(asyncio.CancelledError):
-        await ending
+    server, vigil = _Server(config), Vigil(service)
+    ending = asyncio.create_task(_until_the_end(server, service, vigil))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        ending.cancel()
+        with suppress(asyncio.CancelledError):
+            await ending
+        vigil.close()
 
 
-async def _until_the_end(server: _Server, service: Service) -> None:
+async def _until_the_end(server: _Server, service: Service, vigil: Vigil) -> None:
     """Once: stop the run and wait until it has drained. Twice: leave its backlog. Three times: end at once."""
     handled = 0
+    ready = False
     while True:
         await asyncio.sleep(_LOOK_S)
+        vigil.loop_turns()
+        if server.started and not ready:
+            ready = True
+            vigil.ready()
         if server.signals > handled:
             handled += 1
             if handled == 1:
                 _say("stopping" + (": the run finishes and drains" if service.run_goes_on else ""))
+                vigil.stopping()
                 await asyncio.to_thread(service.stop_run)
             elif handled == 2:
                 await asyncio.to_thread(service.leave_backlog)

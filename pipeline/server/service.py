@@ -12,13 +12,15 @@ from pipeline import __version__
 from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import read_experiment
 from pipeline.instrument import resolve_exposures
+from pipeline.lifecycle.after_service import take_hung_run
+from pipeline.lifecycle.care import read_care
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.preflight import check_disk, estimate
 from pipeline.lifecycle.remote import ask
 from pipeline.methods.registry import available_methods
 from pipeline.server.events import Events
 from pipeline.server.home import Home
-from pipeline.server.models import RunStatus, ServiceFacts, Status
+from pipeline.server.models import ActiveAlarm, RunStatus, ServiceFacts, Status
 from pipeline.server.pictures import Pictures
 from pipeline.server.run_child import RunChild
 from pipeline.server.run_watch import RunWatch
@@ -32,6 +34,8 @@ _LOOK_S = 0.2
 _BEGIN_S = 180.0
 # Devices that don't answer within this hang.
 _ERRAND_S = 600.0
+# How often it is looked for runs that others begin, and among how many.
+_FIND_S, _NEWEST = 2.0, 20
 _RESUMABLE = (RunState.INTERRUPTED, RunState.STOPPED, RunState.FAILED)
 
 
@@ -60,6 +64,7 @@ class Service:
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._end = threading.Event()
+        self._find_again = 0.0
         self._looker = threading.Thread(target=self._keep_looking, name="look", daemon=True)
         self.looked = time.monotonic()
 
@@ -68,6 +73,10 @@ class Service:
         for name in self.home.run_names():
             self._find(RunFolder(self.home.runs / name))
         self._looker.start()
+        hung = take_hung_run(self.home.path)
+        if hung is not None:
+            # Beside the loop: a run takes as long to begin as torch does to load.
+            threading.Thread(target=self._go_on_after_hang, args=(hung,), daemon=True).start()
 
     def close(self) -> None:
         """Stop looking. A run that goes on does so."""
@@ -204,6 +213,13 @@ class Service:
         else:
             self.events.add("warning", "service", f"{name} was cut off: it can be resumed")
 
+    def _go_on_after_hang(self, name: str) -> None:
+        """A run that hung, and was ended by the service manager together with the service before this one."""
+        try:
+            self.go_on(name)
+        except LivephaseError as error:
+            self.events.add("error", "service", f"{name} hung, and can't go on by itself: {error}")
+
     def _launch(self, name: str, experiment: Path, *, from_start: bool) -> None:
         folder = RunFolder(self.home.runs / name)
         arguments = ["run", str(experiment), "--out", str(folder.path), "--resume", "--json"]
@@ -239,6 +255,7 @@ class Service:
             self.looked = time.monotonic()
 
     def _look(self) -> None:
+        self._find_from_elsewhere()
         watch, child = self.watch, self._child
         if watch is not None:
             watch.look()
@@ -248,12 +265,29 @@ class Service:
                 watch.error = child.reason()
                 self.events.add("error", "run", watch.error)
 
+    def _find_from_elsewhere(self) -> None:
+        """Take up a run that was begun by `livephase run` in this home, at a terminal."""
+        now = time.monotonic()
+        if now < self._find_again or self._doing is not None or self.run_goes_on:
+            return
+        self._find_again = now + _FIND_S
+        for name in self.home.run_names()[:_NEWEST]:
+            folder = RunFolder(self.home.runs / name)
+            if folder.in_use() and folder.state() is RunState.RUNNING:
+                before, self.watch = self.watch, RunWatch(folder, self.events, from_start=False)
+                self._tell_found(name, RunState.RUNNING)
+                if before is not None:
+                    before.close()
+                return
+
     def _run_status(self, watch: RunWatch) -> RunStatus:
         figures = watch.status()
         state = figures["state"]
+        care = read_care(watch.folder.path)
         return RunStatus(
             **figures,
-            alarms=[],
+            alarms=[ActiveAlarm(**alarm) for alarm in care.active],
+            suspended=care.suspended,
             can_resume=not self.run_goes_on and state in _RESUMABLE,
         )
 

@@ -11,6 +11,7 @@ from pipeline.calibration import Calibration
 from pipeline.errors import StoreError
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus
+from pipeline.lifecycle.care import care_report
 from pipeline.lifecycle.report.about import provenance
 from pipeline.lifecycle.report.calibration import calibration_report
 from pipeline.lifecycle.report.light import light_report
@@ -73,6 +74,7 @@ def report_figures(folder: RunFolder, experiment: Experiment, reader: RunReader)
         },
         **trust_report(phase),
         **light_report(reader, sessions),
+        "care": care_report(folder.path),
         "uncalibrated": calibration["missing"],
         "calibration": calibration,
         **provenance(folder, experiment),
