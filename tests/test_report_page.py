@@ -306,8 +306,15 @@ def test_alarms_and_what_controllers_did(tmp_path):
     (folder.path / "actions.jsonl").write_text(
         '{"time_utc": 1.7e9, "controller": "keep_focus", "action": {"dz_um": 0.4}, "outcome": "done"}\n{"torn'
     )
+    care = {
+        "past": [{"name": "disk_low", "from_utc": 1.7e9, "to_utc": 1.7e9 + 60}],
+        "suspensions": [{"alarms": ["disk_low"], "from_utc": 1.7e9 + 5, "to_utc": None}],
+    }
+    (folder.path / "alarms.json").write_text(json.dumps(care))
     write_report(folder, experiment)
     page = page_of(folder)
+    assert "disk_low 2023-11-14 22:13:20 UTC 2023-11-14 22:14:20 UTC" in page.text
+    assert "Paused by itself alarms from utc to utc disk_low 2023-11-14 22:13:25 UTC -" in page.text
     assert "Actions of controllers" in page.text
     assert '2023-11-14 22:13:20 UTC keep_focus {"dz_um": 0.4} done' in page.text
 
