@@ -314,7 +314,7 @@ def test_alarms_and_what_controllers_did(tmp_path):
     write_report(folder, experiment)
     page = page_of(folder)
     assert "disk_low 2023-11-14 22:13:20 UTC 2023-11-14 22:14:20 UTC" in page.text
-    assert "Paused by itself alarms from utc to utc disk_low 2023-11-14 22:13:25 UTC -" in page.text
+    assert "Paused by itself alarms from to disk_low 2023-11-14 22:13:25 UTC -" in page.text
     assert "Actions of controllers" in page.text
     assert '2023-11-14 22:13:20 UTC keep_focus {"dz_um": 0.4} done' in page.text
 

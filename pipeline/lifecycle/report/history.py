@@ -182,7 +182,7 @@ def _records_html(records: Sequence[Any]) -> str:
     rows = [[_cell(head, record.get(head)) for head in heads] for record in shown]
     left = len(records) - len(shown)
     note = f'<p class="note">The last {len(shown)} of {len(records):,}.</p>' if left > 0 else ""
-    return note + table([head.replace("_", " ") for head in heads], rows)
+    return note + table([head.removesuffix("_utc").replace("_", " ") for head in heads], rows)
 
 
 def _cell(name: str, value: Any) -> str:
