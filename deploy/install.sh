@@ -211,12 +211,17 @@ uninstall_livephase() {
     echo "Runs and token stay in $root$data, and so does the account they belong to."
 }
 
-$dry_run && echo "(nothing is done: --dry-run)"
-if [ -z "$root" ] && ! $dry_run && [ "$(id -u)" -ne 0 ]; then
-    die "this changes the system: run it with sudo, or see --dry-run"
-fi
-if $uninstall; then
-    uninstall_livephase
-else
-    install_livephase
-fi
+main() {
+    $dry_run && echo "(nothing is done: --dry-run)"
+    if [ -z "$root" ] && ! $dry_run && [ "$(id -u)" -ne 0 ]; then
+        die "this changes the system: run it with sudo, or see --dry-run"
+    fi
+    if $uninstall; then
+        uninstall_livephase
+    else
+        install_livephase
+    fi
+}
+
+# One line: the shell has read all of it by now, and a `git pull` meanwhile changes nothing.
+main; exit

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from pipeline.calibrate.session import calibrate
     from pipeline.evaluation import evaluate
     from pipeline.experiment import Experiment, load_experiment, parse_experiment
+    from pipeline.export import export_movie, export_ome_tiff
     from pipeline.lifecycle.demo import run_demo
     from pipeline.lifecycle.remote import newest_phase
+    from pipeline.lifecycle.report import make_report
     from pipeline.lifecycle.run import run_experiment
     from pipeline.lifecycle.simulate import simulate
     from pipeline.preview.live import live
@@ -36,8 +38,11 @@ _PLACES = {
     "RunReader": "pipeline.store.reader",
     "calibrate": "pipeline.calibrate.session",
     "evaluate": "pipeline.evaluation",
+    "export_movie": "pipeline.export",
+    "export_ome_tiff": "pipeline.export",
     "live": "pipeline.preview.live",
     "load_experiment": "pipeline.experiment",
+    "make_report": "pipeline.lifecycle.report",
     "newest_phase": "pipeline.lifecycle.remote",
     "parse_experiment": "pipeline.experiment",
     "reconstruct": "pipeline.reprocess",
@@ -55,8 +60,11 @@ __all__ = [
     "__version__",
     "calibrate",
     "evaluate",
+    "export_movie",
+    "export_ome_tiff",
     "live",
     "load_experiment",
+    "make_report",
     "newest_phase",
     "parse_experiment",
     "reconstruct",

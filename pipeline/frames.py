@@ -75,6 +75,24 @@ class MissingReason(IntEnum):
     DOSE = 8  # not exposed: the position has had all the light that the experiment allows
 
 
+_REASONS: dict[int, str] = {
+    MissingReason.NONE: "missing for no recorded reason",
+    MissingReason.DROPPED: "dropped by the camera, whose own numbers have a gap here",
+    MissingReason.OVERFLOW: "lost in the camera's full buffer",
+    MissingReason.TIMEOUT: "not delivered by the camera in time",
+    MissingReason.DISCONNECTED: "not taken, as a device was away",
+    MissingReason.INTERRUPTED: "lost, as acquisition died within the timepoint",
+    MissingReason.STOPPED: "never exposed, as the run was ended before",
+    MissingReason.SOURCE: "not in the recording that was read",
+    MissingReason.DOSE: "not exposed, as the position has had all the light that is allowed",
+}
+
+
+def reason_in_words(number: int) -> str:
+    """Why a frame is missing, after "it was" or "3 frames:"; also of a number that a later version wrote."""
+    return _REASONS.get(number, f"missing for reason {number}, which this version does not know")
+
+
 # What the hardware said of one frame; one row per frame in the ring and in the
 # ledger. `led` is the index of the channel that the hardware reports lit (-1:
 # the hardware does not say), times are seconds, NaN where unknown.

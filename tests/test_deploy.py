@@ -141,17 +141,18 @@ def two_processes():
         child.wait()
 
 
+@pytest.mark.parametrize("ended", ["success", "timeout", "watchdog"])
 def test_a_crashed_service_s_run_goes_on_and_a_stopped_one_s_does_not(
-    two_processes, tmp_path, monkeypatch
+    two_processes, tmp_path, monkeypatch, ended
 ):
     def alive():
         return [child.pid for child in two_processes if child.poll() is None]
 
     monkeypatch.setattr("pipeline.lifecycle.after_service.left_over", alive)
-    for result in ("exit-code", "signal", "core-dump", "oom-kill", ""):
+    for result in ("exit-code", "signal", "core-dump", "oom-kill", "protocol", ""):
         assert main(tmp_path, result) == 0
         assert len(alive()) == 2, f"the restarted service finds them, after {result}"
-    assert main(tmp_path, "watchdog") == 0
+    assert main(tmp_path, ended) == 0
     assert alive() == []
 
 

@@ -54,6 +54,8 @@ def test_a_disk_that_fills_up(tmp_path, small_disk, make_experiment):
             },
             sequence={"timepoints": 150, "foci_um": [-3.0, 3.0]},
             reconstruction={"method": "tie"},
+            # It would pause before the disk is full.
+            care={"suspend": []},
         ),
     )
     assert livephase("run", path, "--out", tmp_path / "calm")[0] == 0

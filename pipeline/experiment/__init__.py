@@ -4,6 +4,7 @@ Ground floor: no torch, nothing that costs a spawned process time.
 """
 
 from pipeline.experiment.camera import Camera
+from pipeline.experiment.care import ALARM_NAMES, AlarmName, Care
 from pipeline.experiment.illumination import Condenser, LedIllumination
 from pipeline.experiment.led_arrays import LedArray, LedPlaces
 from pipeline.experiment.load import (
@@ -36,9 +37,12 @@ from pipeline.experiment.simulator import (
 from pipeline.experiment.strict import Strict, nearest
 
 __all__ = [
+    "ALARM_NAMES",
+    "AlarmName",
     "Arc",
     "CalibrationSource",
     "Camera",
+    "Care",
     "CellSpecimen",
     "Condenser",
     "Experiment",

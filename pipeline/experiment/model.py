@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, ValidationInfo, model_validator
 
+from pipeline.experiment.care import Care
 from pipeline.experiment.fingerprint import chosen_content
 from pipeline.experiment.illumination import Illumination, LedIllumination
 from pipeline.experiment.micromanager import MicroManagerMicroscope
@@ -54,6 +55,7 @@ class Experiment(Strict):
     recovery: Recovery = Field(default_factory=Recovery)
     reconstruction: ReconstructionSettings = Field(default_factory=ReconstructionSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
+    care: Care = Field(default_factory=Care)
 
     @model_validator(mode="before")
     @classmethod
@@ -172,11 +174,12 @@ class Experiment(Strict):
         )
 
     def fingerprint(self) -> str:
-        """sha256 of everything that decides what the run holds; machine settings (device, workers, metrics) do not.
+        """sha256 of everything that decides what the run holds; machine settings (device, workers, care, …) do not.
 
         A field that a later version adds, with a default, leaves it as it is (`chosen_content`).
         """
         content = chosen_content(self)
+        content.pop("care", None)
         for section, machine in (
             ("reconstruction", ("device", "workers")),
             ("output", ("ring_gb", "prometheus_port")),

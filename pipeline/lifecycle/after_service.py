@@ -4,7 +4,8 @@
 
 A service that crashed is started again and finds its run, which goes on meanwhile: that is let alone. A service
 that was stopped, or that the watchdog or a time-out has killed, is not to leave a run behind: what is left of the
-unit's processes is ended. Then every light that a dead run has left on is put out.
+unit's processes is ended. Then every light that a dead run has left on is put out. A run that hung, and its
+service with it, is written down: the service that is started again goes on with it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from pipeline.lifecycle.light_off import turn_light_off
 from pipeline.stages.light_mark import LightMark
 from pipeline.store.run_folder import RunFolder
 
-# Of systemd's $SERVICE_RESULT: it crashed, or was killed by somebody else than systemd.
-_CRASHED = ("exit-code", "signal", "core-dump", "oom-kill")
+# Of systemd's $SERVICE_RESULT: nobody is to look after a run any more, or it hung together with its service. Anything
+# else is a crash, or a start that failed: there is another.
+_HUNG = "watchdog"
+_NO_MASTER = ("success", "timeout", _HUNG)
+# Beside the folder of runs: the name of the one that hung.
+HUNG_RUN_FILE = "hung_run"
 # A killed process that does not go away waits for a disk or a device: nothing helps but to wait.
 _END_S = 10.0
 _LOOK_S = 0.05
@@ -75,9 +80,30 @@ def leave_dark(runs: Path) -> list[Path]:
     return still_lit
 
 
+def take_hung_run(home: Path) -> str | None:
+    """The run that hung with the service before; told once."""
+    file = home / HUNG_RUN_FILE
+    try:
+        name = file.read_text(encoding="utf-8").strip()
+        file.unlink()
+    except OSError:
+        return None
+    return name or None
+
+
+def _write_down(runs: Path) -> None:
+    for path in sorted(runs.iterdir()) if runs.is_dir() else ():
+        folder = RunFolder(path)
+        if folder.is_run() and folder.in_use():
+            with suppress(OSError):  # a full disk: then a person has to resume it
+                (runs.parent / HUNG_RUN_FILE).write_text(path.name, encoding="utf-8")
+
+
 def main(runs: Path, service_result: str) -> int:
     """The command; its exit status."""
-    if service_result and service_result not in _CRASHED:
+    if service_result == _HUNG:
+        _write_down(runs)
+    if service_result in _NO_MASTER:
         end_all(left_over)
     return 1 if leave_dark(runs) else 0
 

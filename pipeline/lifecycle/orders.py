@@ -28,6 +28,7 @@ class Orders:
         self._signals = signals
         self._tell = tell
         self._paused_early = False
+        self._suspended = False
         self.aborted_by_user = False
 
     @property
@@ -44,6 +45,25 @@ class Orders:
     def at_once(self) -> bool:
         """Whether the user has lost patience: a third Ctrl+C."""
         return self._signals.count >= 3
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the pause that holds is the run's own, and not the user's."""
+        return self._suspended and self.command == Command.PAUSE
+
+    def suspend(self) -> bool:
+        """Pause on the run's own account; whether it was running. What the user orders stands above it."""
+        if self.command != Command.RUN:
+            return False
+        self._suspended = True
+        self.give(Command.PAUSE)
+        return True
+
+    def go_on(self) -> None:
+        """End a pause of the run's own."""
+        if self.suspended:
+            self.give(Command.RUN)
+        self._suspended = False
 
     def begin(self) -> None:
         """Every stage is ready: run, unless the user has asked for something else meanwhile."""
@@ -66,10 +86,11 @@ class Orders:
             if self.command == Command.RUN:
                 self.give(Command.PAUSE)
             self._paused_early = self.command == Command.WAIT
+            self._suspended = False  # from here on the pause is the user's
         elif request == Request.RESUME:
             if self.command == Command.PAUSE:
                 self.give(Command.RUN)
-            self._paused_early = False
+            self._paused_early = self._suspended = False
         elif request == Request.STOP:
             self._stop(acquiring)
         elif request == Request.LEAVE_BACKLOG:

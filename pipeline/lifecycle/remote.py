@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.control import Command, Control, Request
 from pipeline.control import RunState as LiveState
 from pipeline.errors import LivephaseError, RunFolderError, StoreError
+from pipeline.lifecycle.care import read_care
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.sessions import read_sessions, reclaim
 from pipeline.mailbox import Mailbox, Result
@@ -73,6 +74,8 @@ def run_status(run: Path) -> dict[str, Any]:
             status["frames_missing"] = telemetry.missing_frames()
             status["ring_fill"] = telemetry.value("ring_fill")
             status["reconstruction_queue"] = telemetry.value("reconstruction_queue")
+            care = read_care(run)
+            status["alarms"], status["suspended"] = care.active, care.suspended
     except StoreError:
         pass  # between the lock and the first shared memory, or just over
     return status

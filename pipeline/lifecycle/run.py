@@ -16,8 +16,10 @@ from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import Experiment, load_experiment
 from pipeline.frames import FrameStatus
 from pipeline.instrument import resolve_calibration, resolve_exposures
+from pipeline.lifecycle.care import first_residuals
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.lost_light import light_dose_s
+from pipeline.lifecycle.machine import machine
 from pipeline.lifecycle.preflight import (
     Estimate,
     check_calibration,
@@ -135,7 +137,7 @@ def _create(folder: RunFolder, experiment: Experiment, calibration: Calibration)
         RunState.RUNNING,
         created_utc=time.time(),
         versions={name: version(name) for name in names} | {"python": platform.python_version()},
-        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        machine=machine(),
         weights_sha256=None if measurement is None else measurement.weights_sha256,
     )
     calibration.save(folder.calibration)
@@ -272,6 +274,7 @@ def _session(
             names,
             signals,
             progress,
+            first_residuals(reader),
         )
         try:
             outcome = supervisor.run(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ from pipeline.control import RunState as LiveState
 from pipeline.errors import LivephaseError
 from pipeline.experiment import Experiment
 from pipeline.frames import Measurement, SlotKey
+from pipeline.lifecycle.care import StageLook, Watch
 from pipeline.lifecycle.light_keeper import LightKeeper
 from pipeline.lifecycle.light_off import turn_light_off
 from pipeline.lifecycle.lost_light import was_cut_off
@@ -42,10 +42,8 @@ from pipeline.telemetry import Telemetry
 log = logging.getLogger("livephase")
 
 _LOOK_S = 0.02
-# What only metrics show: who is alive, how much disk is left.
+# What only metrics and alarms show: who is alive, how much disk is left.
 _SLOW_LOOK_S = 1.0
-# Longer than a sick disk's fsync or one reconstruction takes.
-_STILL_S = 60.0
 # A stage that dies this often without getting anything done between two deaths will not get better by itself.
 _MOST_FRUITLESS_RESTARTS = 5
 # Loading torch, weights and transfer functions on a slow, cold disk.
@@ -113,6 +111,8 @@ class Supervisor:
         Frames that earlier sessions' cameras delivered and that are taken again.
     light_spent_s
         The light that each position has had in earlier sessions, in seconds of full brightness.
+    first_residuals
+        Of earlier sessions' phase images, the oldest first: what a drift is held against.
     """
 
     def __init__(
@@ -127,6 +127,7 @@ class Supervisor:
         names: SharedNames,
         signals: StopSignals,
         progress: Progress,
+        first_residuals: tuple[float, ...] = (),
     ) -> None:
         self._folder = folder
         self._experiment = experiment
@@ -138,6 +139,7 @@ class Supervisor:
         self._names = names
         self._signals = signals
         self._progress = progress
+        self._first_residuals = first_residuals
         self._error: LivephaseError | None = None
         self._ran = False  # whether every stage was ready once
         self._stages: list[StageProcess] = []
@@ -146,7 +148,7 @@ class Supervisor:
         self._told_to_end: float | None = None
         # What was done at each stage's last death, and how many deaths there were since without any more.
         self._deaths: dict[str, tuple[float, int]] = {}
-        self._still: set[str] = set()
+        self._care: Watch | None = None
         self._longest_silence_s = longest_silence_s(experiment)
         self._look_again = 0.0
 
@@ -170,6 +172,17 @@ class Supervisor:
             self._counters = self._telemetry.writer("supervisor")
             self._counters.set("frames_planned", plan.frames)
             self._counters.add("frames_reacquired", self._lost_before)
+            self._care = Watch(
+                self._folder.path,
+                self._experiment,
+                self._telemetry,
+                self._orders,
+                self._progress.message,
+                len(self._todo),
+                self._ring_slots,
+                self._first_residuals,
+            )
+            stack.callback(self._care.close)
             on_telemetry(self._telemetry)
             self._set_state(LiveState.ARMING)
             if not self._todo:
@@ -397,20 +410,15 @@ class Supervisor:
                 self._keeper.look_after()
             for stage in self._stages:
                 self._telemetry.writer(stage.name).set("stage_up", stage.alive)
-                self._say_if_still(stage)
-            self._counters.set("disk_free_bytes", shutil.disk_usage(self._folder.path).free)
+            if self._care is not None:
+                looks = [self._look_of(stage) for stage in self._stages]
+                self._care.look(self._control.state, looks, acquiring=self._acquiring())
         time.sleep(_LOOK_S)
 
-    def _say_if_still(self, stage: StageProcess) -> None:
-        """Say once that a stage shows no sign of life: a driver or a disk may hang for good."""
-        age_s = self._control.report(stage.context.index).heartbeat_age_s
-        if not stage.alive or not _STILL_S < age_s < float("inf"):
-            self._still.discard(stage.name)
-        elif stage.name not in self._still:
-            self._still.add(stage.name)
-            text = f"the {stage.name} stage has shown no sign of life for {age_s:.0f} s"
-            log.error(text)
-            self._progress.message(text)
+    def _look_of(self, stage: StageProcess) -> StageLook:
+        report = self._control.report(stage.context.index)
+        gone = report.state == StageState.GONE
+        return StageLook(stage.name, stage.alive, report.heartbeat_age_s, gone)
 
     def _outcome(self) -> Outcome:
         if self._error is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from pipeline.preview.looking import Look
+from pipeline.wording import round_length
 
 _PANEL_IN = 4.0
 _MOST_COLUMNS = 4
@@ -76,9 +76,7 @@ def _panel(
 
 def _scale_bar(axis: Axes, shape: tuple[int, ...], field_um: float) -> None:
     """A round length of at most a quarter of the field, in the lower left corner."""
-    most = field_um * _BAR_SHARE
-    decade = 10.0 ** math.floor(math.log10(most))
-    length_um = max(n * decade for n in (1, 2, 5) if n * decade <= most)
+    length_um = round_length(field_um * _BAR_SHARE)
     y, x = shape
     width, height = length_um / field_um * x, max(1.0, y / 100)
     left, top = 0.04 * x, 0.93 * y

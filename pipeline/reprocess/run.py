@@ -18,6 +18,7 @@ from pipeline.errors import ExperimentError, LivephaseError, RunFolderError
 from pipeline.experiment import Experiment, load_experiment
 from pipeline.frames import Measurement
 from pipeline.instrument import resolve_exposures
+from pipeline.lifecycle.machine import machine
 from pipeline.lifecycle.preflight import check_calibration, chosen_measurement
 from pipeline.log import log_to, stop_logging
 from pipeline.reprocess.executors import Executor, Outcome, open_executor
@@ -125,6 +126,7 @@ def _begin(folder: RunFolder, experiment: Experiment, source: Path) -> None:
             )
         return
     calibration = _calibration(experiment, source)
+    measurement = chosen_measurement(experiment)
     for remark in check_calibration(experiment, calibration):
         log.warning(remark)
     # A recording that does not fit leaves nothing behind.
@@ -135,6 +137,8 @@ def _begin(folder: RunFolder, experiment: Experiment, source: Path) -> None:
         source=str(source),
         created_utc=time.time(),
         versions={name: version(name) for name in ("livephase", "numpy", "torch", "tensorstore")},
+        machine=machine(),
+        weights_sha256=None if measurement is None else measurement.weights_sha256,
     )
     calibration.save(folder.calibration)
     folder.create(experiment)

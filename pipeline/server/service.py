@@ -12,13 +12,15 @@ from pipeline import __version__
 from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import read_experiment
 from pipeline.instrument import resolve_exposures
+from pipeline.lifecycle.after_service import take_hung_run
+from pipeline.lifecycle.care import read_care
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.preflight import check_disk, estimate
 from pipeline.lifecycle.remote import ask
 from pipeline.methods.registry import available_methods
 from pipeline.server.events import Events
 from pipeline.server.home import Home
-from pipeline.server.models import RunStatus, ServiceFacts, Status
+from pipeline.server.models import ActiveAlarm, RunStatus, ServiceFacts, Status
 from pipeline.server.pictures import Pictures
 from pipeline.server.run_child import RunChild
 from pipeline.server.run_watch import RunWatch
@@ -71,6 +73,10 @@ class Service:
         for name in self.home.run_names():
             self._find(RunFolder(self.home.runs / name))
         self._looker.start()
+        hung = take_hung_run(self.home.path)
+        if hung is not None:
+            # Beside the loop: a run takes as long to begin as torch does to load.
+            threading.Thread(target=self._go_on_after_hang, args=(hung,), daemon=True).start()
 
     def close(self) -> None:
         """Stop looking. A run that goes on does so."""
@@ -207,6 +213,13 @@ class Service:
         else:
             self.events.add("warning", "service", f"{name} was cut off: it can be resumed")
 
+    def _go_on_after_hang(self, name: str) -> None:
+        """A run that hung, and was ended by the service manager together with the service before this one."""
+        try:
+            self.go_on(name)
+        except LivephaseError as error:
+            self.events.add("error", "service", f"{name} hung, and can't go on by itself: {error}")
+
     def _launch(self, name: str, experiment: Path, *, from_start: bool) -> None:
         folder = RunFolder(self.home.runs / name)
         arguments = ["run", str(experiment), "--out", str(folder.path), "--resume", "--json"]
@@ -270,9 +283,11 @@ class Service:
     def _run_status(self, watch: RunWatch) -> RunStatus:
         figures = watch.status()
         state = figures["state"]
+        care = read_care(watch.folder.path)
         return RunStatus(
             **figures,
-            alarms=[],
+            alarms=[ActiveAlarm(**alarm) for alarm in care.active],
+            suspended=care.suspended,
             can_resume=not self.run_goes_on and state in _RESUMABLE,
         )
 

@@ -413,6 +413,7 @@ class Acquisition:
     def _published(self, key: SlotKey, records: NDArray[np.void]) -> None:
         self._counters.add("slots_published", 1)
         self._dose.spend(key, exposed(records))
+        self._counters.set("light_dose_seconds", float(self._dose.spent_s.max()))
         if (records["status"] == FrameStatus.WRITTEN).any():
             self._worked, self._outage = True, None
             self._tries.worked()

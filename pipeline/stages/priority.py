@@ -16,15 +16,18 @@ import psutil
 
 # Steps of POSIX niceness; Windows has one class below normal. Enough that DemoCamera at
 # 2048² keeps 0.9 of its rate on two cores (`livephase bench camera`); not so many that another program's work stops it.
-_NICENESS = {"record": 9, "reconstruct": 10}
+_NICENESS = {"record": 9, "reconstruct": 10, "report": 15, "export": 15}
 # Thousandths of the machine's memory, added to what a process has in use when it is judged.
-_SOONER_KILLED = {"record": 300, "reconstruct": 600}
+_SOONER_KILLED = {"record": 300, "reconstruct": 600, "report": 900, "export": 900}
 _MOST_SOONER = 1000
 _JUDGED_BY = Path("/proc/self/oom_score_adj")
 
 
 def come_after_the_camera(stage: str) -> None:
-    """Lower this process's priority if it is a stage that can wait. Before it starts any thread."""
+    """Lower this process's priority if it is a stage, or a command beside a run, that can wait.
+
+    Before it starts any thread.
+    """
     kind = stage.partition("-")[0]
     if kind not in _NICENESS:
         return

@@ -265,6 +265,39 @@ def open_layout(store: Path, experiment: Experiment) -> ImageLayout:
         ) from error
 
 
+def stored_channels(store: Path, plan: Plan) -> tuple[str, ...]:
+    """Names along the axis c of a store that is there.
+
+    Raises
+    ------
+    StoreError
+        No readable image of livephase is in `store`.
+    """
+    return tuple(str(c["label"]) for c in _ome_of(store, plan)["omero"]["channels"])
+
+
+def stored_pixel_um(store: Path, plan: Plan) -> float:
+    """Finest pixel of a store that is there, at the sample.
+
+    Raises
+    ------
+    StoreError
+        No readable image of livephase is in `store`.
+    """
+    finest = _ome_of(store, plan)["multiscales"][0]["datasets"][0]
+    return float(finest["coordinateTransformations"][0]["scale"][-1])
+
+
+def _ome_of(store: Path, plan: Plan) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = _read(image_path(store, plan, 0) / "zarr.json")["attributes"]["ome"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise StoreError(
+            f"no readable image in {store} ({error})", "restore it from a copy"
+        ) from error
+    return found
+
+
 def set_timepoints(store: Path, experiment: Experiment, timepoints: int) -> None:
     """Set the length of the time axis at every position and level.
 

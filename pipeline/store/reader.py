@@ -17,7 +17,13 @@ from pipeline.frames import (
     empty_records,
 )
 from pipeline.store.arrays import make_context, open_array, read_array
-from pipeline.store.layout import array_path, open_layout
+from pipeline.store.layout import (
+    ImageLayout,
+    array_path,
+    open_layout,
+    stored_channels,
+    stored_pixel_um,
+)
 from pipeline.store.ledger import PHASE_RECORD, SKIP_RECORD, LedgerKind, LedgerReader, raw_record
 from pipeline.store.record_table import RecordTable
 from pipeline.store.run_folder import RunFolder
@@ -37,8 +43,8 @@ class RunReader:
     ----------
     folder, experiment, plan
         Of the run.
-    raw_records, phase_records
-        The ledgers as sets, up to the last `poll`; the phase ledgers of all workers as one.
+    raw_records, phase_records, skip_records
+        The ledgers as sets, up to the last `poll`; those of all workers as one.
 
     Raises
     ------
@@ -61,7 +67,7 @@ class RunReader:
         self.raw_records = RecordTable(self.plan, raw_record(k))
         self.phase_records = RecordTable(self.plan, PHASE_RECORD)
         self._skipped_ledgers: dict[int, LedgerReader] = {}
-        self._skip_records = RecordTable(self.plan, SKIP_RECORD)
+        self.skip_records = RecordTable(self.plan, SKIP_RECORD)
         self._context = make_context()
         self._arrays: dict[tuple[Path, int, int], Any] = {}
         self.poll()
@@ -82,7 +88,7 @@ class RunReader:
         raw = self._raw_ledger.poll()
         self.raw_records.add(raw)
         for records in skipped:
-            self._skip_records.add(records)
+            self.skip_records.add(records)
         for records in phase:
             self.phase_records.add(records)
         return len(raw) + sum(len(records) for records in phase)
@@ -107,7 +113,7 @@ class RunReader:
 
     def is_skipped(self, key: SlotKey) -> bool:
         """Whether a worker found that no phase can be made of these raw frames."""
-        raw, skip = self.raw_records.get(key), self._skip_records.get(key)
+        raw, skip = self.raw_records.get(key), self.skip_records.get(key)
         return raw is not None and skip is not None and raw["pixels_crc"] == skip["raw_crc"]
 
     def is_settled(self, key: SlotKey) -> bool:
@@ -116,8 +122,8 @@ class RunReader:
 
     def skipped(self) -> NDArray[np.bool_]:
         """``[timepoints, positions]``, True where `is_skipped`."""
-        same = self.raw_records.last("pixels_crc") == self._skip_records.last("raw_crc")
-        return self.raw_records.present & self._skip_records.present & np.asarray(same, np.bool_)
+        same = self.raw_records.last("pixels_crc") == self.skip_records.last("raw_crc")
+        return self.raw_records.present & self.skip_records.present & np.asarray(same, np.bool_)
 
     def raw(self, key: SlotKey) -> tuple[NDArray[np.unsignedinteger], NDArray[np.void]]:
         """Frames ``[K, Y, X]`` of a committed slot and their records ``[K]`` of `FRAME_RECORD`.
@@ -156,6 +162,10 @@ class RunReader:
         array = self._array(store, key.position, level)
         pixels: NDArray[np.float32] = read_array(array, key.timepoint, what)
         return pixels
+
+    def raw_frame(self, key: SlotKey, frame: int) -> NDArray[np.unsignedinteger]:
+        """One frame ``[Y, X]`` of a committed slot; zeros if it is missing. See `raw_part`."""
+        return self.raw_part(key, frame, slice(None), slice(None))
 
     def raw_part(
         self, key: SlotKey, frame: int, rows: slice, columns: slice
@@ -197,7 +207,23 @@ class RunReader:
 
     def phase_levels(self) -> int:
         """How many pyramid levels a reconstruction has. Raises `StoreError` without a store."""
-        return len(open_layout(self.folder.phase_store, self.experiment).level_shapes)
+        return len(self.phase_layout().level_shapes)
+
+    def phase_layout(self) -> ImageLayout:
+        """Shapes of the reconstructions. Raises `StoreError` without a store."""
+        return open_layout(self.folder.phase_store, self.experiment)
+
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the images of a reconstruction, "phase" first. Raises `StoreError` without a store."""
+        return stored_channels(self.folder.phase_store, self.plan)
+
+    def raw_pixel_um(self) -> float:
+        """A camera pixel at the sample, as calibrated. Raises `StoreError` without a store."""
+        return stored_pixel_um(self.folder.raw_store, self.plan)
+
+    def phase_pixel_um(self) -> float:
+        """A reconstruction's finest pixel at the sample. Raises `StoreError` without a store."""
+        return stored_pixel_um(self.folder.phase_store, self.plan)
 
     def frame_table(self) -> NDArray[np.void]:
         """What the hardware said of every planned frame: ``[t, p, c, z]`` of `FRAME_RECORD`.

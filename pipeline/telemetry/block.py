@@ -173,13 +173,12 @@ class Telemetry:
         return self.histogram(name).quantile(q)
 
     def by_stage(self, name: str) -> dict[str, float]:
-        """A counter or gauge of every stage that has been there."""
+        """A counter of every stage that has been there, or a gauge of every one that has set it."""
         metric, cell = _METRIC[name], _CELL[name]
-        cells = self._integers if metric.kind == "counter" else self._floats
-        return {
-            _stage(int(lane)): float(cells[lane, cell])
-            for lane in np.flatnonzero(self._integers[:, 0])
-        }
+        counter = metric.kind == "counter"
+        cells = self._integers if counter else self._floats
+        there = self._integers[:, 0 if counter else cell + 1]
+        return {_stage(int(lane)): float(cells[lane, cell]) for lane in np.flatnonzero(there)}
 
     @staticmethod
     def _cell(name: str, kind: str) -> int:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from pipeline.experiment.care import ALARM_NAMES, AlarmName
 from pipeline.frames import MissingReason
 
 # Fine, for percentiles right to some 6 %: 20 bounds a decade from 0.1 ms to 100 s.
@@ -64,6 +65,11 @@ class Metric:
 def missing_metric(reason: MissingReason) -> str:
     """Name of the counter of frames missing for a reason."""
     return f"frames_missing_{reason.name.lower()}"
+
+
+def alarm_metric(name: AlarmName) -> str:
+    """Name of the gauge that says whether an alarm is active."""
+    return f"alarm_active_{name}"
 
 
 METRICS: Final = (
@@ -176,4 +182,64 @@ METRICS: Final = (
     Metric(
         "disk_free_bytes", "gauge", "Free bytes on the disk of the run folder.", default=math.nan
     ),
+    # What alerts and the dashboard ask for besides: the supervisor sets them once a second (`lifecycle/care`).
+    *(
+        Metric(
+            alarm_metric(name),
+            "gauge",
+            "1 while the alarm is active.",
+            family="alarm_active",
+            labels=(("alarm", name),),
+        )
+        for name in ALARM_NAMES
+    ),
+    Metric("suspended", "gauge", "1 while an alarm has paused the run."),
+    Metric("suspensions", "counter", "Times that an alarm has paused the run."),
+    Metric(
+        "care_looked_timestamp_seconds",
+        "gauge",
+        "When the run last looked after itself, since the epoch.",
+        default=math.nan,
+    ),
+    Metric(
+        "latency_recent_seconds",
+        "gauge",
+        "Below it are 99 % of the last minute's latencies; or how long a result is waited for by now.",
+    ),
+    Metric(
+        "frames_pending", "gauge", "Frames of this session that are neither stored nor missing."
+    ),
+    Metric("frames_per_second", "gauge", "Frames that the camera delivers, over the last seconds."),
+    Metric(
+        "frame_age_seconds", "gauge", "Since the camera's newest frame; 0 while none is wanted."
+    ),
+    Metric(
+        "interval_seconds",
+        "gauge",
+        "From one timepoint to the next, as ordered; 0: as fast as the camera goes.",
+        default=math.nan,
+    ),
+    Metric("run_left_seconds", "gauge", "What the acquisition still takes.", default=math.nan),
+    Metric(
+        "light_dose_seconds",
+        "gauge",
+        "Seconds of full brightness at the position that had most of them.",
+    ),
+    Metric(
+        "disk_free_ratio", "gauge", "Share of the run folder's disk that is free.", default=math.nan
+    ),
+    Metric(
+        "disk_left_seconds",
+        "gauge",
+        "Until the disk is full, as it has been filling lately.",
+        default=math.nan,
+    ),
+    Metric("gpu_temperature_celsius", "gauge", "Of the hottest NVIDIA GPU.", default=math.nan),
+    Metric(
+        "focus_error_um",
+        "gauge",
+        "Distance of the specimen from the focus that is kept, as last measured.",
+        default=math.nan,
+    ),
+    Metric("controller_actions", "counter", "Actions of controllers that were carried out."),
 )

@@ -46,7 +46,7 @@ def calibration_line(report: dict[str, Any]) -> str:
 def calibration_html(report: dict[str, Any]) -> str:
     """The section of the page."""
     rows = [
-        f'<tr><th>{escape(a["name"])}</th><td class="n">{escape(a["text"])}</td>'
+        f"<tr><th>{escape(a['name'])}</th><td>{escape(a['text'])}</td>"
         f'<td class="note">{escape(a["age"])}</td></tr>'
         for a in report["aspects"]
     ]
@@ -55,7 +55,7 @@ def calibration_html(report: dict[str, Any]) -> str:
         parts.append("; exposures as calibrated")
     parts.append("</p>")
     if rows:
-        parts.append(f"<table>{''.join(rows)}</table>")
+        parts.append(f'<div class="scroll"><table>{"".join(rows)}</table></div>')
     if report["missing"]:
         parts.append(f'<p class="bad">not calibrated: {escape(", ".join(report["missing"]))}</p>')
     heard = [f"{a['name']}: {w}" for a in report["aspects"] for w in a["warnings"]]

@@ -1,48 +1,31 @@
-"""What a run amounts to: `report.json` for programs, `report.html` for people.
-
-Frames are counted from the ledgers, never from telemetry: the report is true of what is on the disk.
-"""
+"""The figures of a run, from its ledgers, its sessions and its images."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from pipeline.calibration import Calibration
-from pipeline.durable import replace_file
+from pipeline.errors import StoreError
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus
-from pipeline.lifecycle.report_calibration import calibration_line, calibration_report
-from pipeline.lifecycle.report_light import light_line, light_report
-from pipeline.lifecycle.report_page import figure, report_page
-from pipeline.lifecycle.report_trust import (
-    TRUST_FIELDS,
-    finite,
-    quantile,
-    trust_lines,
-    trust_report,
-)
+from pipeline.lifecycle.care import care_report
+from pipeline.lifecycle.report.about import provenance
+from pipeline.lifecycle.report.calibration import calibration_report
+from pipeline.lifecycle.report.light import light_report
+from pipeline.lifecycle.report.trust import TRUST_FIELDS, finite, quantile, trust_report
 from pipeline.lifecycle.sessions import Session, read_sessions
 from pipeline.store.frame_counts import count_frames
 from pipeline.store.reader import RunReader
-from pipeline.store.run_folder import RunFolder, RunState
+from pipeline.store.run_folder import RunFolder
 
 _PHASE_FIELDS = ("latency_s", "seconds", *TRUST_FIELDS)
 
 
-def write_report(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
-    """Count, measure, write both reports; the JSON one is returned."""
-    reader = RunReader(folder.path)
-    report = _figures(folder, experiment, reader)
-    replace_file(folder.report_json, (json.dumps(report, indent=2) + "\n").encode())
-    replace_file(folder.report_html, report_page(folder, experiment, reader, report).encode())
-    return report
-
-
-def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> dict[str, Any]:
+def report_figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> dict[str, Any]:
+    """Count and measure; what goes into `report.json`."""
     plan = experiment.plan()
     sessions = read_sessions(folder)
     state = folder.state()
@@ -91,14 +74,17 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
         },
         **trust_report(phase),
         **light_report(reader, sessions),
+        "care": care_report(folder.path),
         "uncalibrated": calibration["missing"],
         "calibration": calibration,
-        "versions": folder.info().get("versions", {}),
+        **provenance(folder, experiment),
     }
     if experiment.microscope.driver == "simulator" and done.any():
         from pipeline.lifecycle.truth import quality_against_truth  # noqa: PLC0415 - imports the simulator
 
-        report["quality"] = quality_against_truth(experiment, reader)
+        # The images may have been moved away since; the ledgers are enough for the rest.
+        with suppress(StoreError):
+            report["quality"] = quality_against_truth(experiment, reader)
     return report
 
 
@@ -126,31 +112,3 @@ def _first_result_s(sessions: list[Session], reader: RunReader) -> float | None:
 
 def _seconds(session: Session) -> float | None:
     return None if session.ended_utc is None else round(session.ended_utc - session.began_utc, 3)
-
-
-def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
-    """The report in a few lines, for the terminal."""
-    lines = [
-        f"run {state.value}: {folder}",
-        f"  frames   planned {report['planned']}  written {report['written']}  missing {report['missing']}"
-        + (f"  pending {report['pending']}" if report["pending"] else "")
-        + (f"  taken again {report['reacquired']}" if report["reacquired"] else ""),
-    ]
-    if report["reconstructed"]:
-        p50, p99 = report["latency_ms"]["p50"], report["latency_ms"]["p99"]
-        latency = f"  latency {p50:.0f} ms (p99 {p99:.0f} ms)" if p50 is not None else ""
-        first = report["first_result_s"]
-        after = f", the first after {first:.1f} s" if first is not None else ""
-        lines.append(f"  phase    {report['reconstructed']} images{after}{latency}")
-    quality = report.get("quality")
-    if quality:
-        lines.append(
-            f"  quality  SSIM {figure(quality['ssim'], '.3f')}  "
-            f"PSNR {figure(quality['psnr_db'], '.1f', ' dB')}  "
-            f"RMSE {figure(quality['rmse_rad'], '.3f', ' rad')} against the simulator's truth"
-        )
-    lines += [f"  {line}" for line in trust_lines(report)]
-    lines.append(f"  light    {light_line(report)}")
-    lines.append(f"  calibration {calibration_line(report['calibration'])}")
-    lines.append(f"  report   {folder / 'report.html'}")
-    return "\n".join(lines)

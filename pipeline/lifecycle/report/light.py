@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from pipeline.lifecycle.lost_light import light_dose_s
+from pipeline.lifecycle.report.html import facts
 from pipeline.lifecycle.sessions import Session
 from pipeline.store.reader import RunReader
 
@@ -53,8 +54,7 @@ def light_html(report: dict[str, Any]) -> str:
         rows.append(("more positions", "see report.json"))
     rows.append(("allowed at each position", "no limit" if limit is None else f"{limit:.4g}"))
     rows.append(("light on", _lit(report)))
-    cells = "".join(f'<tr><th>{escape(k)}</th><td class="n">{escape(v)}</td></tr>' for k, v in rows)
-    return f"<table>{cells}</table>"
+    return facts((k, escape(v)) for k, v in rows)
 
 
 def _lit(report: dict[str, Any]) -> str:

@@ -1,0 +1,136 @@
+"""A day in fast-forward and an hour in real time: memory stays flat, no file stays open, everything is there.
+
+`pytest -m soak tests/test_soak_service.py -s` prints what was measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import defaultdict
+from contextlib import suppress
+
+import numpy as np
+import psutil
+import pytest
+import websockets
+from service_process import ServiceProcess, small
+
+from pipeline.store.run_folder import RunState
+from pipeline.store.verify import verify
+
+pytestmark = pytest.mark.soak
+
+_GROWTH = 0.05
+# A few pages of an allocator's mood are no leak.
+_SLACK_BYTES = 8_000_000
+_SLACK_FILES = 8
+
+
+class Page(threading.Thread):
+    """A page that is open all the time."""
+
+    def __init__(self, service) -> None:
+        super().__init__(daemon=True)
+        self._address = service.address.replace("http", "ws") + "api/live"
+        self._headers = {"Authorization": f"Bearer {service.token}"}
+        self.images = 0
+
+    def run(self):
+        with suppress(Exception):
+            asyncio.run(self._look())
+
+    async def _look(self):
+        async with websockets.connect(
+            self._address, additional_headers=self._headers, max_size=None
+        ) as socket:
+            async for message in socket:
+                if isinstance(message, bytes):
+                    header = json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
+                    await socket.send(json.dumps({"type": "ack", "seq": header["seq"]}))
+                    self.images += 1
+
+
+def _kind(process: psutil.Process) -> str:
+    """What a process of the service is, stable over restarts: by its place in the tree and its name."""
+    line = " ".join(process.cmdline())
+    for word in ("serve", "resource_tracker"):
+        if word in line:
+            return word
+    return "supervisor" if " run " in line else process.name()
+
+
+def _measure(service, seen) -> None:
+    root = psutil.Process(service.process.pid)
+    for process in [root, *root.children(recursive=True)]:
+        with suppress(psutil.Error):
+            # What is its own: the ring, which all share, is preallocated.
+            memory = process.memory_full_info().uss
+            seen[(_kind(process), process.pid)].append(
+                (time.monotonic(), memory, process.num_fds())
+            )
+
+
+def _soak(service, experiment: str, settled) -> dict[str, object]:
+    """Run it to its end; what each process had at the beginning, once it was settled, and at the end."""
+    page = Page(service)
+    page.start()
+    name = service.client.begin(experiment, "soak")
+    seen = defaultdict(list)
+    began = time.monotonic()
+    settled_at = None
+    while service.client.status().service.state != "idle":
+        _measure(service, seen)
+        run = service.client.status().run
+        if settled_at is None and settled(run, time.monotonic() - began):
+            settled_at = time.monotonic()
+        time.sleep(2.0)
+    assert settled_at is not None, "the run was over before it was settled"
+    folder = service.folder(name)
+    assert folder.state() is RunState.DONE
+    found = verify(folder.path)
+    assert found.ok, found
+    figures = {}
+    for (kind, pid), samples in seen.items():
+        after = [s for s in samples if s[0] >= settled_at]
+        if len(after) < 10:
+            continue
+        fifth = max(1, len(after) // 5)
+        first, last = after[:fifth], after[-fifth:]
+        memory = [float(np.median([s[1] for s in part])) for part in (first, last)]
+        files = [float(np.median([s[2] for s in part])) for part in (first, last)]
+        figures[f"{kind} {pid}"] = {"mb": [round(m / 1e6, 1) for m in memory], "files": files}
+        assert memory[1] <= memory[0] * (1 + _GROWTH) + _SLACK_BYTES, (kind, memory)
+        assert files[1] <= files[0] + _SLACK_FILES, (kind, files)
+    assert len(figures) >= 4, "service, supervisor, and three stages"
+    assert page.images > 10
+    report = {
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "images_pushed": page.images,
+        "written": found.written,
+        "missing": found.missing,
+        "reconstructed": found.reconstructed,
+        "processes": figures,
+    }
+    print(json.dumps(report, indent=1))
+    return report
+
+
+@pytest.mark.timeout(3600)
+def test_a_day_in_fast_forward(tmp_path):
+    day = small(timepoints=2880, interval_s=30).replace(
+        "driver: simulator", "driver: simulator\n  paced: false"
+    )
+    with ServiceProcess(tmp_path / "home") as service:
+        report = _soak(service, day, lambda run, _: run.frames_acquired > 0.1 * run.frames_planned)
+    assert report["written"] == 2880 * 4
+
+
+@pytest.mark.timeout(5400)
+def test_an_hour_in_real_time(tmp_path):
+    hour = small(timepoints=1800, interval_s=2.0)
+    with ServiceProcess(tmp_path / "home") as service:
+        report = _soak(service, hour, lambda _, seconds: seconds > 600)
+    assert report["written"] == 1800 * 4
