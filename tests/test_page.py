@@ -327,6 +327,14 @@ def _pauses_and_goes_on(visitor, service):
     expect(body).to_have_attribute("data-state", "paused")
     expect(page.locator("#pause")).to_have_attribute("aria-disabled", "true")
     expect(page.locator("#pause")).to_have_attribute("title", "The run is paused already.")
+    # Back from a stored timepoint the newest image is there, though no new one comes.
+    phase = page.locator("#canvas-phase")
+    newest = visitor.timepoint()
+    page.locator("#timepoint").press("Home")
+    expect(phase).to_have_attribute("data-source", "stored")
+    page.keyboard.press("l")
+    expect(phase).to_have_attribute("data-source", "live")
+    assert visitor.timepoint() >= newest > 0
     page.locator("#resume").click()
     page.locator("#confirm-yes").click()
     expect(body).to_have_attribute("data-state", "running")

@@ -43,6 +43,8 @@ export class Viewer {
     this.channel = 0;
     this.output = 0;
     this.refreshedAt = 0;
+    /** @type {Partial<Record<Kind, Picture>>} the last ones that came live */
+    this.newest = {};
     /** @type {Record<string, AbortController>} */
     this.loading = {};
 
@@ -99,6 +101,7 @@ export class Viewer {
 
   /** A picture of the live connection. @param {Picture} picture */
   async onPicture(picture) {
+    this.newest[picture.kind] = picture;
     if (!this.live || picture.run !== this.name) return;
     if (this.position >= 0 && this.#positionIndex(picture.position) !== this.position) return;
     // The camera is ahead of the phase.
@@ -116,6 +119,8 @@ export class Viewer {
     }
     this.live = true;
     this.#wantLive();
+    // The next one may be minutes away.
+    for (const picture of Object.values(this.newest)) this.onPicture(picture);
     this.#showBar();
   }
 
