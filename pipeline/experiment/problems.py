@@ -59,7 +59,9 @@ class Problem:
 def problems_of(error: ValidationError) -> list[Problem]:
     """All of them, in the order of the model's fields."""
     # A default that follows from a key that is wrong is no mistake of its own.
-    found = [d for d in error.errors(include_url=False) if d["type"] != "default_factory_not_called"]
+    found = [
+        d for d in error.errors(include_url=False) if d["type"] != "default_factory_not_called"
+    ]
     return [_problem(detail) for detail in found]
 
 
