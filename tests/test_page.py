@@ -303,6 +303,11 @@ def _looks_back(visitor):
     page.keyboard.press(",")
     expect(phase).to_have_attribute("data-timepoint", "0")
     page.unroute("**/image?*")
+    page.locator("#output").select_option(label="absorption")
+    expect(phase).to_have_attribute("data-channel", "1")
+    expect(page.locator(".pane[data-kind=phase] .contrast .unit")).to_have_text("")
+    page.locator("#output").select_option(label="phase")
+    expect(phase).to_have_attribute("data-channel", "0")
     page.keyboard.press("l")
     expect(page.locator("#live-button")).to_have_attribute("aria-pressed", "true")
     expect(phase).to_have_attribute("data-source", "live")
@@ -322,6 +327,14 @@ def _pauses_and_goes_on(visitor, service):
     expect(body).to_have_attribute("data-state", "paused")
     expect(page.locator("#pause")).to_have_attribute("aria-disabled", "true")
     expect(page.locator("#pause")).to_have_attribute("title", "The run is paused already.")
+    # Back from a stored timepoint the newest image is there, though no new one comes.
+    phase = page.locator("#canvas-phase")
+    newest = visitor.timepoint()
+    page.locator("#timepoint").press("Home")
+    expect(phase).to_have_attribute("data-source", "stored")
+    page.keyboard.press("l")
+    expect(phase).to_have_attribute("data-source", "live")
+    assert visitor.timepoint() >= newest > 0
     page.locator("#resume").click()
     page.locator("#confirm-yes").click()
     expect(body).to_have_attribute("data-state", "running")
@@ -387,6 +400,7 @@ def _stops_by_keyboard(visitor, service):
     page.keyboard.press("Enter")
     service.until_over()
     expect(page.locator("#run-state")).to_have_text("stopped")
+    expect(page.locator("#canvas-phase")).to_have_attribute("data-source", "stored")
     expect(page.locator("#stop")).to_have_attribute("title", "No run is going on.")
 
 

@@ -58,7 +58,11 @@ class Problem:
 
 def problems_of(error: ValidationError) -> list[Problem]:
     """All of them, in the order of the model's fields."""
-    return [_problem(detail) for detail in error.errors(include_url=False)]
+    # A default that follows from a key that is wrong is no mistake of its own.
+    found = [
+        d for d in error.errors(include_url=False) if d["type"] != "default_factory_not_called"
+    ]
+    return [_problem(detail) for detail in found]
 
 
 def _problem(detail: ErrorDetails) -> Problem:
@@ -71,6 +75,8 @@ def _problem(detail: ErrorDetails) -> Problem:
         ]
         wrong = detail["ctx"]["tag"].removeprefix(TAG)
         message = f"there is no '{wrong}' here: {nearest(wrong, known)}"
+    if detail["type"] == "missing":
+        message = "it is missing: add it"
     if detail["type"] == "union_tag_not_found":
         message = f"{message}: say which kind it is"
     key = detail["ctx"]["key"] if detail["type"] == UNKNOWN_KEY else None

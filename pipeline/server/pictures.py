@@ -113,7 +113,9 @@ class Pictures:
         pixels, step = reduced(
             reader.phase_part(key, wanted.c, level, coarse_rows, coarse_columns), wanted.max_px
         )
-        header = {"unit": "rad", "full_shape": list(full), "step": step * 2**level}
+        # The first image is the phase; amplitude and absorption have no unit.
+        unit = "rad" if wanted.c == 0 else ""
+        header = {"unit": unit, "full_shape": list(full), "step": step * 2**level}
         pixel_um = reader.experiment.pixel_um * reader.plan.frame_shape[0] / full[0]
         return encoded(_header(name, wanted, header, rows, columns, pixel_um), pixels)
 

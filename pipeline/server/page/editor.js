@@ -129,7 +129,7 @@ export class Editor {
     });
     place.append(
       h("div", { class: "toolbar" }, h("h2", {}, "Experiment"), h("label", { class: "hidden", for: "example" }, "Example"), this.example, h("span", { class: "spring" }), h("label", { for: "new-name" }, "Name of the run ", this.name), this.startButton),
-      h("div", { class: "writing" }, h("div", { class: "paper" }, this.gutter, h("div", { class: "sheet" }, this.marks, this.area), this.notes), this.state),
+      h("div", { class: "writing" }, h("div", { class: "paper" }, h("div", { class: "margin" }, this.gutter), h("div", { class: "sheet" }, this.marks, this.area), this.notes), this.state),
       h("aside", { class: "beside", "aria-label": "Common settings and needs" }, h("section", {}, h("h3", {}, "What it needs"), this.needs, this.warnings), h("section", {}, h("h3", {}, "Common settings"), h("p", { class: "quiet" }, "Each writes into the text."), this.fields)),
     );
   }

@@ -14,7 +14,7 @@
  * @property {number} step full pixels a sent pixel
  * @property {number} low value of 0
  * @property {number} high value of 65535
- * @property {"counts" | "rad"} unit
+ * @property {"counts" | "rad" | ""} unit empty: a number without one, as an amplitude
  * @property {number} pixel_um edge of a full pixel
  * @property {string} seq digits: it may be longer than a number holds
  * @property {Record<string, any>} info

@@ -152,7 +152,7 @@ export class Pane extends EventTarget {
     }
     const shown = picture.unit === "counts" ? Math.round(value).toString() : value.toFixed(2);
     const um = (/** @type {number} */ px) => number(px * picture.pixel_um, 3);
-    setText(this.readout, `${shown} ${picture.unit} at x ${um(x)} y ${um(y)} µm`);
+    setText(this.readout, `${shown}${picture.unit && ` ${picture.unit}`} at x ${um(x)} y ${um(y)} µm`);
   }
 
   /** @param {"live" | "stored"} source @param {string} place */

@@ -43,6 +43,8 @@ export class Viewer {
     this.channel = 0;
     this.output = 0;
     this.refreshedAt = 0;
+    /** @type {Partial<Record<Kind, Picture>>} the last ones that came live */
+    this.newest = {};
     /** @type {Record<string, AbortController>} */
     this.loading = {};
 
@@ -60,13 +62,23 @@ export class Viewer {
 
   /** What the service says, twice a second. @param {any} run */
   follow(run) {
-    const other = run && run.name !== this.current?.name;
+    const before = this.current;
     this.current = run;
-    if (run && (other || !this.name)) this.open(run.name);
-    else if (run && this.name === run.name && performance.now() - this.refreshedAt > REFRESH_MS) {
-      if (isGoing(run.state) || run.state !== this.refreshedState) this.#refresh();
-    }
+    const isOther = run && run.name !== before?.name;
+    // Who looks at an old run is left there when another one begins.
+    const wasHere = !this.name || this.live || this.name === before?.name;
+    if (isOther && wasHere) this.open(run.name);
+    else if (run && this.name === run.name) this.#keepUp(before, run);
     this.#showBar();
+  }
+
+  /** @param {any} before @param {any} run the same one, later */
+  async #keepUp(before, run) {
+    const ended = isGoing(before?.state) && !isGoing(run.state);
+    const began = !isGoing(before?.state) && isGoing(run.state);
+    if (ended || began || (isGoing(run.state) && performance.now() - this.refreshedAt > REFRESH_MS)) await this.#refresh();
+    // What was seen live is in the store now, in full.
+    if (ended && this.live) this.goTo(lastOf(this.#stored()));
   }
 
   /** Look at a run: live if it is going on, else at its newest timepoint. @param {string} name */
@@ -74,6 +86,8 @@ export class Viewer {
     this.name = name;
     this.run = null;
     this.position = -1;
+    this.channel = 0;
+    this.output = 0;
     this.live = name === this.current?.name;
     this.viewport.reset();
     for (const pane of Object.values(this.panes)) {
@@ -87,6 +101,7 @@ export class Viewer {
 
   /** A picture of the live connection. @param {Picture} picture */
   async onPicture(picture) {
+    this.newest[picture.kind] = picture;
     if (!this.live || picture.run !== this.name) return;
     if (this.position >= 0 && this.#positionIndex(picture.position) !== this.position) return;
     // The camera is ahead of the phase.
@@ -104,6 +119,8 @@ export class Viewer {
     }
     this.live = true;
     this.#wantLive();
+    // The next one may be minutes away.
+    for (const picture of Object.values(this.newest)) this.onPicture(picture);
     this.#showBar();
   }
 
@@ -180,7 +197,6 @@ export class Viewer {
   async #refresh() {
     const { name } = this;
     this.refreshedAt = performance.now();
-    this.refreshedState = this.current?.state;
     try {
       const run = await get(runUrl(name));
       if (name === this.name) this.run = run;
