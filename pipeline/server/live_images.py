@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.server.image_message import encoded, reduced
 from pipeline.server.run_watch import RunWatch, Seen
@@ -15,6 +15,17 @@ from pipeline.server.service import Service
 SIZES = (512, 1024, 2048)
 
 
+class LiveMessage(NamedTuple):
+    """One image, ready to be sent.
+
+    `stamp` is the image's, `seq` the number that a page acknowledges: small enough for JavaScript's numbers.
+    """
+
+    stamp: int
+    seq: int
+    body: bytes
+
+
 class LiveImages:
     """Asked from many threads; each image is copied and encoded once."""
 
@@ -22,7 +33,8 @@ class LiveImages:
         self._service = service
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, int], Seen] = {}
-        self._messages: dict[tuple[str, int, int], tuple[int, bytes]] = {}
+        self._messages: dict[tuple[str, int, int], LiveMessage] = {}
+        self._encoded = 0
         self._watch: RunWatch | None = None
 
     def stamp(self, kind: str) -> int:
@@ -30,8 +42,8 @@ class LiveImages:
         watch = self._service.watch
         return 0 if watch is None else watch.stamp(kind)
 
-    def message(self, kind: str, channel: int, most_px: int) -> tuple[int, bytes] | None:
-        """Stamp and message of the newest image; None where there is none."""
+    def message(self, kind: str, channel: int, most_px: int) -> LiveMessage | None:
+        """Of the newest image; None where there is none."""
         watch = self._service.watch
         if watch is None:
             return None
@@ -47,8 +59,10 @@ class LiveImages:
             if seen is None:
                 return None
             kept = self._messages.get((kind, channel, size))
-            if kept is None or kept[0] != seen.stamp:
-                kept = seen.stamp, _encode(watch, seen, size)
+            if kept is None or kept.stamp != seen.stamp:
+                self._encoded += 1
+                body = _encode(watch, seen, size, self._encoded)
+                kept = LiveMessage(seen.stamp, self._encoded, body)
                 self._messages[(kind, channel, size)] = kept
             return kept
 
@@ -60,10 +74,10 @@ class LiveImages:
         return newer or before
 
 
-def _encode(watch: RunWatch, seen: Seen, size: int) -> bytes:
+def _encode(watch: RunWatch, seen: Seen, size: int, seq: int) -> bytes:
     image, step = reduced(seen.image, size)
     header: dict[str, Any] = {
-        "seq": seen.stamp,
+        "seq": seq,
         "kind": seen.kind,
         "run": watch.name,
         "timepoint": seen.key.timepoint,

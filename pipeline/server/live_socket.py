@@ -102,10 +102,10 @@ class LiveSocket:
             found = await asyncio.to_thread(
                 self._images.message, kind, self._want.channel, self._want.max_px
             )
-            if found is None or found[0] == self._sent[kind]:
+            if found is None or found.stamp == self._sent[kind]:
                 continue
-            self._sent[kind] = self._pending[kind] = found[0]
-            await asyncio.wait_for(self._socket.send_bytes(found[1]), _SEND_S)
+            self._sent[kind], self._pending[kind] = found.stamp, found.seq
+            await asyncio.wait_for(self._socket.send_bytes(found.body), _SEND_S)
 
     async def _send(self, message: dict[str, Any]) -> None:
         text = json.dumps(message, separators=(",", ":"))
