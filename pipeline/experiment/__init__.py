@@ -4,6 +4,13 @@ Ground floor: no torch, nothing that costs a spawned process time.
 """
 
 from pipeline.experiment.camera import Camera
+from pipeline.experiment.control import (
+    ControllerEntry,
+    ControlLimits,
+    Deadband,
+    FocusProbe,
+    OnlineControl,
+)
 from pipeline.experiment.illumination import Condenser, LedIllumination
 from pipeline.experiment.led_arrays import LedArray, LedPlaces
 from pipeline.experiment.load import dump_experiment, load_experiment, parse_experiment
@@ -34,8 +41,12 @@ __all__ = [
     "Camera",
     "CellSpecimen",
     "Condenser",
+    "ControlLimits",
+    "ControllerEntry",
+    "Deadband",
     "Experiment",
     "Faults",
+    "FocusProbe",
     "HalfCircle",
     "Imperfections",
     "LedArray",
@@ -45,6 +56,7 @@ __all__ = [
     "LensDevice",
     "LightDevice",
     "MicroManagerMicroscope",
+    "OnlineControl",
     "Optics",
     "OutputSettings",
     "ReconstructionSettings",
