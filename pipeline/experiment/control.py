@@ -35,7 +35,7 @@ class FocusProbe(Strict):
 
     every: PositiveInt = 5
     """Timepoints from one to the next."""
-    foci_um: tuple[float, ...] = Field(default=(-6.0, -3.0, 3.0, 6.0), min_length=3)
+    foci_um: tuple[float, ...] = Field(default=(-3.0, -1.5, 1.5, 3.0), min_length=3)
     """As `sequence.foci_um`."""
     channel: str | None = None
     """Of `illumination.channels`; none: the first one that is taken."""
