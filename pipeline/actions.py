@@ -59,8 +59,14 @@ class Stop:
 Action = Refocus | SetInterval | Move | Snapshot | Pause | Stop
 
 KINDS: tuple[type[Action], ...] = (Refocus, SetInterval, Move, Snapshot, Pause, Stop)
-_NAMES = {kind: name for kind, name in zip(KINDS, (
-    "refocus", "set_interval", "move", "snapshot", "pause", "stop"), strict=True)}
+_NAMES: dict[type[Action], str] = {
+    Refocus: "refocus",
+    SetInterval: "set_interval",
+    Move: "move",
+    Snapshot: "snapshot",
+    Pause: "pause",
+    Stop: "stop",
+}
 
 
 def name_of(action: Action) -> str:

@@ -264,7 +264,9 @@ class Control:
             words = self._target.copy()
             fence()
             if stamp % 2 == 0 and int(self._target[_STAMP]) == stamp:
-                interval_s, focus_um, x, y = words.view(np.float64)[_INTERVAL : _STAGE_Y + 1].tolist()
+                interval_s, focus_um, x, y = words.view(np.float64)[
+                    _INTERVAL : _STAGE_Y + 1
+                ].tolist()
                 return Target(int(words[_NUMBER]), interval_s, focus_um, (x, y))
             time.sleep(0)
         return Target(0, 0.0, 0.0, (0.0, 0.0))  # the supervisor died in there: nothing is asked

@@ -88,7 +88,7 @@ class MicroManagerDriver(Driver):
         return self._set_up(self._core)
 
     def steer(self, course: Course) -> None:
-        """Lens and stage positions moved, checked against the lens's limits first; sequences are loaded at the next arm."""
+        """Lens and stage positions moved, checked against their limits first; sequences are loaded at the next arm."""
         before = self._course
         self._course = course
         try:

@@ -65,7 +65,7 @@ class Instrument:
         microscope: MicroManagerMicroscope,
         plan: Plan,
         found: dict[str, str],
-        offset: Offset = Offset(),  # noqa: B008 - frozen
+        offset: Offset = Offset(),
         stands: Place | None = None,
     ) -> None:
         core = asker.core
@@ -145,7 +145,9 @@ class Instrument:
             if position.x_um is None or position.y_um is None:
                 continue
             moved = offset.place((position.x_um, position.y_um))
-            for axis, at, limits in zip("xy", moved, (stage.x_limits_um, stage.y_limits_um), strict=True):
+            for axis, at, limits in zip(
+                "xy", moved, (stage.x_limits_um, stage.y_limits_um), strict=True
+            ):
                 if limits is not None and not limits[0] <= at <= limits[1]:
                     raise DriverError(
                         f"'{position.name}' would lie at {axis} = {at:g} µm, beyond the stage's limits {limits[0]:g} "

@@ -162,8 +162,7 @@ class SimulatedOptics:
         down, right = (round(um / pixel_um) for um in moved_um[::-1])
         larger = y + 2 * abs(down), x + 2 * abs(right)
         window = tuple(
-            slice(start, start + n)
-            for start, n in ((abs(down) + down, y), (abs(right) + right, x))
+            slice(start, start + n) for start, n in ((abs(down) + down, y), (abs(right) + right, x))
         )
         shape = (y, x)
         phase, absorption = (

@@ -33,7 +33,7 @@ class AdaptiveIntervalSettings(Strict):
 
 
 class AdaptiveInterval:
-    """The fast interval while the field changes or cells round up; back to the slow one, step by step, when it is quiet."""
+    """Fast while the field changes or cells round up; step by step back to the slow one when all is quiet."""
 
     looks_at: ClassVar[Literal["results", "probes"]] = "results"
 

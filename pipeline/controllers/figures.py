@@ -18,7 +18,7 @@ NAMES = ("dry_mass_pg", "confluence", "peak_rad", "mean_rad")
 def phase_figures(
     phase: NDArray[np.float32], pixel_um: float, wavelength_um: float
 ) -> dict[str, float]:
-    """`dry_mass_pg` of all cells in the field, `confluence` (share of it that they cover), `peak_rad`, `mean_rad` in them."""
+    """`dry_mass_pg` of all cells of a field, `confluence` (their share of it), `peak_rad` and `mean_rad` in them."""
     above = phase - np.float32(np.median(phase[phase < np.median(phase) + _CELL_RAD]))
     cells = above > _CELL_RAD
     covered = float(cells.mean())

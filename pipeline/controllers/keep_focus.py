@@ -77,5 +77,5 @@ class KeepFocus:
         """How fast it drifts: what was corrected meanwhile is not part of it."""
         if self._before is not None and timepoint > self._before[0]:
             rate = (drifted_um - self._before[1]) / (timepoint - self._before[0])
-            self._rate_um += 0.5 * (rate - self._rate_um)
+            self._rate_um = rate if self._rate_um == 0 else (self._rate_um + rate) / 2
         self._before = timepoint, drifted_um

@@ -29,6 +29,9 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 _TERM = re.compile(r"\s*([a-z_]+)\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*")
 
 
+_THEN: dict[str, Action] = {"stop": Stop(), "pause": Pause(), "snapshot": Snapshot()}
+
+
 class StopWhenSettings(Strict):
     """What a user may choose."""
 
@@ -112,4 +115,4 @@ class StopWhen:
         if self._held < self.settings.for_results:
             return []
         self._held = 0
-        return [{"stop": Stop(), "pause": Pause(), "snapshot": Snapshot()}[self.settings.then]]
+        return [_THEN[self.settings.then]]

@@ -18,7 +18,6 @@ from pipeline.errors import ExperimentError
 from pipeline.experiment import Condenser, Experiment, Optics
 
 Floats = NDArray[np.float64]
-Complex = NDArray[np.complex128]
 
 # Slower than so many periods in the field is the illumination's; so near to the camera's limit it aliases.
 _SLOWEST = 6.0
@@ -35,7 +34,7 @@ _ASKEW = 0.05
 
 @dataclass(frozen=True)
 class Defocus:
-    """`z_um`: true focus where 0 is commanded. `explained`: share of the contrast that a phase object there explains."""
+    """`z_um`: true focus where 0 is commanded; `explained`: share of the contrast that a phase object explains."""
 
     z_um: float
     explained: float
@@ -68,11 +67,15 @@ class FocusFinder:
         light = frames.astype(np.float64) - dark_counts
         light /= light.mean((1, 2), keepdims=True)
         rings, covariance = self._gathered(light - 1)
-        power = np.trace(covariance, axis1=1, axis2=2).real
+        power = np.trace(covariance, axis1=1, axis2=2)
+
+        turns, passes = self._turns(rings)
 
         def explained(zero: float) -> float:
-            h = self._transfer(rings, zero + self._foci).T
-            fitted = np.einsum("bi,bij,bj->b", h, covariance, h).real
+            # Contrast per radian, [B, K]: of symmetric light what is left of i·exp(i·turn·z) is real.
+            z = (zero + self._foci)[:, None, None]
+            h = -(passes * np.sin(z * turns)).sum(1).T / len(self._waves)
+            fitted = np.einsum("bi,bij,bj->b", h, covariance, h)
             shared = fitted / ((h**2).sum(1) + _HARDLY)
             return float(shared.sum() / max(power.sum(), 1e-30))
 
@@ -89,7 +92,7 @@ class FocusFinder:
             step /= 3
         return Defocus(z, explained(z))
 
-    def _gathered(self, contrast: Floats) -> tuple[Floats, Complex]:
+    def _gathered(self, contrast: Floats) -> tuple[Floats, Floats]:
         """Frequencies ``[B]`` of rings and the planes' covariance ``[B, K, K]`` there."""
         planes, height, width = contrast.shape
         fy, fx = (np.fft.fftfreq(n, self._pixel_um) for n in (height, width))
@@ -103,22 +106,16 @@ class FocusFinder:
         at = np.bincount(ring, f[chosen]) / np.bincount(ring)
         covariance = np.empty((len(at), planes, planes))
         for i, j in np.ndindex(planes, planes):
-            # Of symmetric light the transfer is real, and with it all that counts.
             covariance[:, i, j] = np.bincount(ring, (spectra[i] * spectra[j].conj()).real)
-        return at, covariance.astype(np.complex128)
+        return at, covariance
 
-    def _transfer(self, rings: Floats, z_um: Floats) -> Floats:
-        """``[K, B]`` contrast per radian."""
-        h = np.zeros((len(z_um), len(rings)))
-        cut = self._optics.cutoff_per_um**2 * (1 + 1e-6)
-        for sx, sy in self._waves:
-            own = _path(np.asarray(sx**2 + sy**2), self._optics)
-            for sign in (1, -1):
-                f2 = (sx + sign * rings) ** 2 + sy**2
-                turn = 2 * np.pi * (_path(f2, self._optics) - own)
-                # i·exp(i·turn·z) of this wave and of its opposite together.
-                h -= (f2 <= cut) * np.sin(z_um[:, None] * turn)
-        return h / len(self._waves)
+    def _turns(self, rings: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """``[2S, B]`` phase per µm of defocus that each wave gains on its way to a ring, and whether that passes."""
+        sx, sy = self._waves.T[:, :, None]
+        own = _path(sx**2 + sy**2, self._optics)
+        f2 = np.concatenate([(sx + rings) ** 2 + sy**2, (sx - rings) ** 2 + sy**2])
+        turns = 2 * np.pi * (_path(f2, self._optics) - np.concatenate([own, own]))
+        return turns, f2 <= self._optics.cutoff_per_um**2 * (1 + 1e-6)
 
 
 def _path(f2: Floats, optics: Optics) -> Floats:
@@ -130,13 +127,14 @@ def _path(f2: Floats, optics: Optics) -> Floats:
 def _plane_waves(experiment: Experiment, channel: str) -> Floats:
     """``[S, 2]`` frequencies (fx, fy) of the channel's light that pass the pupil."""
     light, optics = experiment.illumination, experiment.optics
+    waves: Floats
     if isinstance(light, Condenser):
         waves = _disc(light.coherence * optics.cutoff_per_um)
     else:
         pattern = light.channels[channel].pattern
         assert pattern is not None  # the experiment's validator refuses it
         leds = light.leds(pattern, optics.numerical_aperture)
-        waves = np.asarray(-light.array.sines()[leds] / optics.wavelength_um)
+        waves = -light.array.sines()[leds] / optics.wavelength_um
     fix = "set control.probe.channel to brightfield light that is symmetric about the axis"
     waves = waves[np.hypot(*waves.T) <= optics.cutoff_per_um * (1 + 1e-6)]
     if not len(waves):

@@ -119,7 +119,9 @@ class Experiment(Strict):
         if isinstance(self.microscope, MicroManagerMicroscope):
             lens = self.microscope.lens
             if lens is None:
-                raise ValueError("control.probe needs microscope.lens: which device moves the focus?")
+                raise ValueError(
+                    "control.probe needs microscope.lens: which device moves the focus?"
+                )
             for focus_um in probe.foci_um:
                 at = lens.position(focus_um)
                 if lens.limits is not None and not lens.limits[0] <= at <= lens.limits[1]:

@@ -12,6 +12,7 @@ import psutil
 
 from drivers.registry import open_driver
 from pipeline.calibration import Calibration
+from pipeline.controllers import make_controller
 from pipeline.errors import ExperimentError, RunFolderError
 from pipeline.experiment import Experiment
 from pipeline.frames import Measurement
@@ -170,6 +171,8 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
     measurement = chosen_measurement(experiment)
     light_dose_s = check_dose(experiment)
     open_driver(experiment).preflight()
+    for entry in experiment.control.controllers:
+        make_controller(entry, experiment)
     warnings: list[str] = []
     slot_s = experiment.slot_s()
     round_s = slot_s * len(plan.positions)

@@ -16,6 +16,7 @@ from pipeline.durable import replace_file
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameStatus
 from pipeline.lifecycle.report_calibration import calibration_line, calibration_report
+from pipeline.lifecycle.report_control import control_line, control_report
 from pipeline.lifecycle.report_light import light_line, light_report
 from pipeline.lifecycle.report_page import figure, report_page
 from pipeline.lifecycle.report_trust import (
@@ -95,6 +96,7 @@ def _figures(folder: RunFolder, experiment: Experiment, reader: RunReader) -> di
         "calibration": calibration,
         "versions": folder.info().get("versions", {}),
     }
+    report |= {"control": control} if (control := control_report(folder)) else {}
     if experiment.microscope.driver == "simulator" and done.any():
         from pipeline.lifecycle.truth import quality_against_truth  # noqa: PLC0415 - imports the simulator
 
@@ -151,6 +153,7 @@ def report_text(folder: Path, state: RunState, report: dict[str, Any]) -> str:
         )
     lines += [f"  {line}" for line in trust_lines(report)]
     lines.append(f"  light    {light_line(report)}")
+    lines += [f"  control  {line}"] if (line := control_line(report)) else []
     lines.append(f"  calibration {calibration_line(report['calibration'])}")
     lines.append(f"  report   {folder / 'report.html'}")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.experiment import Experiment
 from pipeline.frames import SlotKey
 from pipeline.lifecycle.report_calibration import calibration_html
+from pipeline.lifecycle.report_control import control_html
 from pipeline.lifecycle.report_light import light_html
 from pipeline.lifecycle.report_trust import trust_rows
 from pipeline.lifecycle.spread import spread_slots
@@ -55,6 +56,8 @@ def report_page(
         ]
     parts += ["<h2>Trust</h2>", _trust(report)]
     parts += ["<h2>Light</h2>", light_html(report)]
+    if steered := control_html(folder, report):
+        parts += ["<h2>Control</h2>", steered]
     parts += ["<h2>Calibration</h2>", calibration_html(report["calibration"])]
     parts += ["<h2>Sessions</h2>", _sessions(report)]
     body = "\n".join(parts)

@@ -106,7 +106,9 @@ class LivingCells:
             if abs(x) < half_x and abs(y) < half_y
         ]
 
-    def _population(self, timepoint: float, position: int, grid: Grid) -> tuple[Population, Borders]:
+    def _population(
+        self, timepoint: float, position: int, grid: Grid
+    ) -> tuple[Population, Borders]:
         checked_indices(timepoint, position)
         time_h = timepoint * self.spec.timepoint_min / 60
         return population_at(

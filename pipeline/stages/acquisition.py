@@ -139,7 +139,10 @@ class Acquisition:
         """Take slots once they are due, unless that was while devices were away. False: the session ends."""
         self._assembler.expect(slots)
         began, back = self._away
-        if self._plan.interval_s > 0 and began <= self._due(slots[0]) < back - self._plan.interval_s:
+        if (
+            self._plan.interval_s > 0
+            and began <= self._due(slots[0]) < back - self._plan.interval_s
+        ):
             self._leave_behind()
         elif not (self._look_through(slots[0]) and self._wait_for(slots[0])):
             return False
@@ -170,7 +173,7 @@ class Acquisition:
         return self._wait_for_decisions(slot.timepoint, slot.timepoint + 1 if probed else 0)
 
     def _wait_for_decisions(self, results: int, probes: int) -> bool:
-        """In fast-forward: let controllers finish with what they have seen of earlier timepoints. False: the session ends.
+        """In fast-forward: let controllers finish with earlier timepoints. False: the session ends.
 
         In life nobody waits for a controller.
         """
@@ -254,9 +257,7 @@ class Acquisition:
         """
         stopping = False
         while True:
-            if not stopping and (
-                self._ordered() != Command.RUN or (spans and self._helm.pending)
-            ):
+            if not stopping and (self._ordered() != Command.RUN or (spans and self._helm.pending)):
                 self._driver.stop_burst()
                 stopping = True
             try:
@@ -496,7 +497,7 @@ class Acquisition:
         self._counters.set("ring_fill", self._ring.fill)
 
     def _wait_for(self, slot: SlotKey) -> bool:
-        """Wait for the time of a burst that begins with this slot, the clock held while paused. False: the session ends."""
+        """Wait for the time of a burst that begins with this slot; pauses hold the clock. False: the session ends."""
         if self._due(slot) - self._time() > self._experiment.safety.dark_after_s:
             try:
                 self._light.off()
