@@ -16,6 +16,12 @@ from pipeline.experiment import Experiment, Strict
 
 # Finer than this nothing is compared: noise averages out, and a cell has dozens of patches.
 _PATCH_UM = 2.0
+# What lies lower is background and what a method makes of it.
+_ABOVE_RAD = 0.2
+# Of the usual scatter, above which something is unusual.
+_SIGMAS = 4.0
+# Quiet results that say what is usual.
+_REMEMBERED = 8
 
 
 class AdaptiveIntervalSettings(Strict):
@@ -23,17 +29,24 @@ class AdaptiveIntervalSettings(Strict):
 
     fast_s: PositiveFloat
     slow_s: PositiveFloat
-    round_rad: PositiveFloat = 0.6
-    """By how much the thickest places have to rise above what is usual for this field to be cells that round up."""
-    moving: PositiveFloat = 0.35
-    """Change of the field within `slow_s`, relative to its own structure, above which it is moving."""
+    concentration_share: PositiveFloat = 0.08
+    """Cells round up where the mass-weighted mean phase rises above what is usual by this share."""
+    moving: PositiveFloat = 0.8
+    """Change of the field from one look to the next, relative to its own structure, above which it is moving."""
     quiet_results: PositiveInt = 2
     """So many quiet results in a row before the interval grows, by `growth` each time."""
     growth: float = Field(default=1.5, gt=1)
+    most_fast_results: PositiveInt = 30
+    """After so many in a row what is seen counts as usual: a culture may have changed for good."""
 
 
 class AdaptiveInterval:
-    """Fast while the field changes or cells round up; step by step back to the slow one when all is quiet."""
+    """Fast while the field changes or cells round up; step by step back to the slow one when all is quiet.
+
+    A cell that rounds up for its division keeps its dry mass on a smaller area. So the sum of φ² over the sum of φ, the
+    mean phase as the mass sees it, rises within minutes and stays up until the daughters have spread; crawling and
+    growing hardly move it. What is usual, and how far it scatters, is learned from quiet results.
+    """
 
     looks_at: ClassVar[Literal["results", "probes"]] = "results"
 
@@ -49,9 +62,9 @@ class AdaptiveInterval:
                 "adaptive_interval changes the interval, and the sequence has none",
                 "set sequence.interval_s to the interval to begin with",
             )
-        self._before: dict[int, tuple[NDArray[np.float32], float]] = {}
+        self._before: dict[int, NDArray[np.float32]] = {}
         self._usual: dict[int, list[float]] = {}
-        self._quiet = 0
+        self._quiet = self._busy = 0
         self.seen: dict[str, float] = {}
 
     def on_result(self, result: Result) -> Sequence[Action]:
@@ -59,41 +72,51 @@ class AdaptiveInterval:
         if result.phase is None:
             return []
         patches = _patches(result.phase, result.pixel_um)
-        thick = float(np.quantile(patches, 0.998))
         usual = self._usual.setdefault(result.position, [])
-        rise = thick - float(np.median(usual)) if usual else 0.0
-        change = self._change(result.position, patches, result.due_s)
-        self.seen = {"rise_rad": rise, "change": change, "interval_s": result.interval_s}
-        if rise > self.settings.round_rad or change > self.settings.moving:
-            self._quiet = 0
+        concentration = float((patches**2).sum() / max(float(patches.sum()), 1e-6))
+        rise, scatter = _rise(concentration, usual)
+        change = self._change(result.position, patches)
+        self.seen = {"concentration_rad": concentration, "rise_share": rise, "change": change}
+        enough = max(self.settings.concentration_share, _SIGMAS * scatter)
+        if (rise > enough or change > self.settings.moving) and (
+            self._busy < self.settings.most_fast_results
+        ):
+            self._busy, self._quiet = self._busy + 1, 0
             wanted = self.settings.fast_s
         else:
-            # Only quiet times say what is usual.
-            usual.append(thick)
-            del usual[:-50]
-            self._quiet += 1
+            if self._busy >= self.settings.most_fast_results:
+                usual.clear()
+            usual.append(concentration)
+            del usual[:-_REMEMBERED]
+            self._busy, self._quiet = 0, self._quiet + 1
             wanted = result.interval_s
             if self._quiet >= self.settings.quiet_results:
-                wanted = max(wanted, self.settings.fast_s) * self.settings.growth
+                wanted *= self.settings.growth
         wanted = min(max(wanted, self.settings.fast_s), self.settings.slow_s)
         return [SetInterval(wanted)] if abs(wanted - result.interval_s) > 1e-9 else []
 
-    def _change(self, position: int, patches: NDArray[np.float32], due_s: float) -> float:
-        """Of the field since the last look, as much as it were in `slow_s`, relative to its structure."""
+    def _change(self, position: int, patches: NDArray[np.float32]) -> float:
+        """Of the field since the last look, relative to its structure."""
         before = self._before.get(position)
-        self._before[position] = patches, due_s
-        if before is None or before[0].shape != patches.shape or due_s <= before[1]:
+        self._before[position] = patches
+        if before is None or before.shape != patches.shape:
             return 0.0
-        difference = float(np.std(patches - before[0]))
-        # What moves little looks like a growing shift: in proportion to time.
-        per_slow = min(self.settings.slow_s / (due_s - before[1]), 10.0)
-        structure = max(float(np.std(patches)), 1e-6)
-        return difference / structure * per_slow
+        return float(np.std(patches - before)) / max(float(np.std(patches)), 1e-6)
+
+
+def _rise(value: float, usual: Sequence[float]) -> tuple[float, float]:
+    """Of a value above the usual ones, and their own scatter from one to the next: relative, both."""
+    if len(usual) < 2:
+        return 0.0, 0.0
+    middle = float(np.median(usual))
+    scatter = 1.48 * float(np.median(np.abs(np.diff(usual)))) if len(usual) > 3 else 0.0
+    return (value - middle) / max(middle, 1e-6), scatter / max(middle, 1e-6)
 
 
 def _patches(phase: NDArray[np.float32], pixel_um: float) -> NDArray[np.float32]:
-    """Means over patches of some µm."""
+    """Means over patches of some µm of what rises above the background."""
     n = max(1, round(_PATCH_UM / pixel_um))
     y, x = (size // n for size in phase.shape)
+    phase = np.maximum(phase - np.float32(_ABOVE_RAD), 0)
     means = phase[: y * n, : x * n].reshape(y, n, x, n).mean((1, 3))
     return np.asarray(means, np.float32)
