@@ -5,14 +5,19 @@ import json
 import numpy as np
 import pytest
 from live_runs import LiveRun, ask, contents, write_experiment
+from micromanager_devices import Witness, seq_experiment, seq_microscope
 
+from drivers.registry import open_driver
+from drivers.replay import ReplayDriver
 from drivers.simulator import SimulatedInstrument
 from pipeline.actions import Move, Refocus, SetInterval, as_dict, from_dict
 from pipeline.control import Control, Request, Target
-from pipeline.controllers import Result, make_controller
+from pipeline.controllers import Probe, Result, make_controller
 from pipeline.controllers.stop_when import Condition
-from pipeline.errors import ExperimentError, LivephaseError, RunFolderError
-from pipeline.experiment import ControllerEntry, Deadband, parse_experiment
+from pipeline.course import Course, Setting
+from pipeline.errors import DriverError, ExperimentError, LivephaseError, RunFolderError
+from pipeline.experiment import ControllerEntry, Deadband, FocusProbe, parse_experiment
+from pipeline.experiment.probing import probe_experiment
 from pipeline.frames import FrameKey, FrameStatus
 from pipeline.lifecycle.bounds import bounded
 from pipeline.lifecycle.remote import act
@@ -116,8 +121,8 @@ def test_focus_is_kept_against_a_drift_that_nothing_reports(tmp_path):
 
 def test_probes_leave_no_trace_in_the_planned_frames(tmp_path):
     """Dry run, with a camera that drops and overflows around probes, paused, stopped and resumed."""
-    faults = {"drop_share": 0.05, "overflow_at_frame": [9, 30], "disconnect_at_frame": 45}
-    sequence = {"timepoints": 40, "interval_s": 5, "foci_um": [-2.0, 2.0]}
+    faults = {"drop_share": 0.05, "overflow_at_frame": [9, 22], "disconnect_at_frame": 37}
+    sequence = {"timepoints": 24, "interval_s": 5, "foci_um": [-2.0, 2.0]}
     calm = experiment(sequence=sequence, faults=faults)
     control = {"probe": {"every": 2}, "controllers": [{"use": "keep_focus", "dry_run": True}]}
     probed = experiment(sequence=sequence, faults=faults, control=control)
@@ -128,7 +133,7 @@ def test_probes_leave_no_trace_in_the_planned_frames(tmp_path):
         ask(run, Request.PAUSE)
         run.wait_for(lambda: "paused" in (run.out / "log.jsonl").read_text())
         ask(run, Request.RESUME)
-        run.wait_for(lambda: run.committed() > 12)
+        run.wait_for(lambda: run.committed() > 9)
         ask(run, Request.STOP)
         run.wait()
     result = run_experiment(probed, tmp_path / "probed", resume=True)
@@ -142,7 +147,7 @@ def test_probes_leave_no_trace_in_the_planned_frames(tmp_path):
     # A probe that an overflow cut is counted as light all the same.
     extra = result.report["control"]["extra"]
     assert extra["frames"] == 4 * extra["probes"]
-    assert extra["probes"] >= 20
+    assert extra["probes"] >= 12
 
 
 # People
@@ -150,7 +155,7 @@ def test_probes_leave_no_trace_in_the_planned_frames(tmp_path):
 
 def test_a_person_steers_a_run_and_a_resumed_run_goes_on_from_there(tmp_path):
     e = experiment(
-        sequence={"timepoints": 60, "interval_s": 0.5, "foci_um": [-2.0, 2.0]},
+        sequence={"timepoints": 30, "interval_s": 0.5, "foci_um": [-2.0, 2.0]},
         paced=True,
         control={"limits": {"refocus_um": 2.0}},
     )
@@ -226,7 +231,7 @@ def strangers(tmp_path, monkeypatch):
 
 def test_controllers_that_crash_or_hang_harm_no_run(tmp_path, strangers):
     e = experiment(
-        sequence={"timepoints": 12, "interval_s": 0.4, "foci_um": [-2.0, 2.0]},
+        sequence={"timepoints": 8, "interval_s": 0.4, "foci_um": [-2.0, 2.0]},
         method="tie",
         paced=True,
         control={"controllers": [{"use": "crashes"}, {"use": "hangs"}]},
@@ -234,7 +239,7 @@ def test_controllers_that_crash_or_hang_harm_no_run(tmp_path, strangers):
     result = run_experiment(e, tmp_path / "run")
     assert (result.state, result.error) == (RunState.DONE, None)
     assert verify(tmp_path / "run").ok
-    assert result.report["written"] == 24
+    assert result.report["written"] == 16
     assert any("this controller is broken" in why for why in result.report["control"]["failures"])
 
 
@@ -259,11 +264,11 @@ def test_a_controller_or_setting_that_is_not_there_is_refused_before_anything_mo
 
 
 def test_a_division_is_caught_by_shorter_intervals_and_the_specimen_lives_by_true_time(tmp_path):
-    fast_s, slow_s = 300.0, 1800.0
+    fast_s, slow_s, n = 300.0, 1800.0, 16
     e = experiment(
         px=160,
         method="tie",
-        sequence={"timepoints": 18, "interval_s": slow_s, "foci_um": [-3.0, 3.0]},
+        sequence={"timepoints": n, "interval_s": slow_s, "foci_um": [-3.0, 3.0]},
         specimen={"kind": "cells", "timepoint_min": slow_s / 60},
         seed=8,
         control={
@@ -276,18 +281,21 @@ def test_a_division_is_caught_by_shorter_intervals_and_the_specimen_lives_by_tru
     assert result.error is None
     assert verify(tmp_path / "run").ok
     course = SteeringFile(tmp_path / "run").course(e.plan())
-    due_s = np.array([course.due_s(t) for t in range(18)])
+    due_s = np.array([course.due_s(t) for t in range(n)])
     # When the simulated cells really round up and divide, by their own lives.
     cells = specimen_for(e.microscope.specimen, seed=8, wavelength_um=0.53)
     minutes = np.arange(0, due_s[-1] / 60, 2)
-    rounded = [
-        any(c.roundness > 0.8 for c in cells.census(m / 30, 0, (160, 160), 0.65)) for m in minutes
-    ]
-    begin, end = minutes[rounded][0] * 60, minutes[rounded][-1] * 60
-    within = ((due_s >= begin) & (due_s <= end)).sum()
-    assert within >= 2 * (end - begin) / slow_s
-    assert within >= 6
-    assert len(due_s) < due_s[-1] / fast_s
+    rounded = np.array(
+        [any(c.roundness > 0.8 for c in cells.census(m / 30, 0, (160, 160), 0.65)) for m in minutes]
+    )
+    begin = int(np.argmax(rounded))
+    end = begin + int(np.argmin([*rounded[begin:], False]))
+    window_s = 120 * (end - begin)
+    assert window_s > 1800
+    within = (due_s >= minutes[begin] * 60) & (due_s <= minutes[end - 1] * 60)
+    assert within.sum() >= 2 * window_s / slow_s
+    assert np.diff(due_s[within]).max() == fast_s
+    assert n < due_s[-1] / fast_s
     assert_every_frame_can_be_made_again(tmp_path / "run")
 
 
@@ -374,9 +382,59 @@ def test_keep_focus_does_not_believe_a_probe_without_a_specimen():
         sequence={"timepoints": 2, "interval_s": 1},
         control={"probe": {}, "controllers": [{"use": "keep_focus"}]},
     )
-    from pipeline.controllers import Probe
-
     controller = make_controller(e.control.controllers[0], e)
     noise = np.random.default_rng(0).normal(2000, 30, (4, 64, 64)).astype(np.uint16)
     assert controller.on_result(Result(0, 0, probe=Probe(noise, e.control.probe.foci_um))) == []
     assert controller.seen["explained"] < 0.3
+
+
+# Micro-Manager
+
+
+def test_lens_and_stage_go_where_they_are_steered_and_no_farther():
+    """Its own test devices write into each frame where they stood."""
+
+    def asked(dz, dx, dy):
+        return seq_experiment(
+            seq_microscope(lens={"limits": [-10, 10]}, stage={"x_limits_um": [0, 150]}),
+            timepoints=2,
+            foci_um=[z + dz for z in (-2.0, 0.0, 3.0)],
+            positions=[{"x_um": 100.0 + dx, "y_um": 50.0 + dy}],
+        )
+
+    plain = asked(0, 0, 0)
+    slots = list(plain.plan().slot_keys())
+
+    def course(dz, dx, dy):
+        return Course(plain.plan(), [Setting(0, 0, 0.0, 0.0, dz, (dx, dy))])
+
+    driver = open_driver(plain)
+    try:
+        driver.open()
+        Witness(plain, driver).burst(slots)
+        driver.steer(course(1.5, 10.0, -5.0))
+        Witness(asked(1.5, 10.0, -5.0), driver).burst(slots)
+        for too_far, match in (((8.0, 0.0, 0.0), "lens"), ((0.0, 60.0, 0.0), "stage's limits")):
+            with pytest.raises(DriverError, match=match):
+                driver.steer(course(*too_far))
+            Witness(asked(1.5, 10.0, -5.0), driver).burst(slots)
+        # A probe's own foci are moved as well; the plan is as it was after it.
+        probe = FocusProbe(foci_um=(-3.0, -1.0, 1.0, 3.0), channel="c1")
+        probing = probe_experiment(plain, probe)
+        driver.reprogram(probing)
+        moved = asked(1.5, 10.0, -5.0)
+        moved_probe = probe.model_copy(update={"foci_um": tuple(z + 1.5 for z in probe.foci_um)})
+        Witness(probe_experiment(moved, moved_probe), driver).burst(slots[1:])
+        driver.reprogram(plain)
+        Witness(moved, driver).burst(slots)
+    finally:
+        driver.close()
+
+
+def test_a_recording_is_not_steered():
+    plan = experiment(sequence={"timepoints": 2}).plan()
+    still = Course(plan, [Setting(0, 0, 0.0, 2.0)])
+    moved = Course(plan, [Setting(0, 0, 0.0, 2.0, 0.5)])
+    ReplayDriver.steer(object.__new__(ReplayDriver), still)
+    with pytest.raises(DriverError, match="recording"):
+        ReplayDriver.steer(object.__new__(ReplayDriver), moved)
