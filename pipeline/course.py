@@ -6,6 +6,7 @@ plan's foci and places.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ class Course:
         self._start = Setting(0, 0, 0.0, plan.interval_s)
         # Sorted stably: a session that took slots again may have written of earlier ones.
         self.settings = tuple(sorted(settings, key=lambda s: s.since))
+        self._since = [setting.since for setting in self.settings]
         self._keeps_time = not plan.interval_s or all(
             s.interval_s == plan.interval_s for s in self.settings
         )
@@ -86,9 +88,5 @@ class Course:
         return Course(self._plan, (*self.settings, setting))
 
     def _holding(self, number: int) -> Setting:
-        holding = self._start
-        for setting in self.settings:
-            if setting.since > number:
-                break
-            holding = setting
-        return holding
+        index = bisect_right(self._since, number)
+        return self.settings[index - 1] if index else self._start

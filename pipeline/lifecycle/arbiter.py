@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.actions import Action, Pause, Snapshot, Stop, as_dict, from_dict
+from pipeline.actions import Action, Pause, Snapshot, Stop, as_dict, from_dict, name_of
 from pipeline.control import Control, Request, Target
 from pipeline.experiment import ControllerEntry, Experiment
 from pipeline.lifecycle.action_log import ActionLog
@@ -118,7 +118,8 @@ class Arbiter:
             dry = entry is not None and entry.dry_run
             if not dry and not isinstance(action, Snapshot):
                 self._control.request(_REQUESTS[type(action)])
-                self._tell(f"{by}: {as_dict(action)['action']}, as {about.get('seen', {})}")
+                seen = ", ".join(f"{k} {v:.4g}" for k, v in about.get("seen", {}).items())
+                self._tell(f"{by} asks for {name_of(action)}: {seen}")
             line["outcome"] = "dry run" if dry else "done"
         else:
             line |= self._aim(action, entry)

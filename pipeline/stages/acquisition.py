@@ -102,6 +102,9 @@ class Acquisition:
         self._held_s = 0.0
         self._late = False
         self._start = 0.0  # of the series, by `_time`
+        self._whole = (
+            0  # the newest timepoint of this session of which no frame is missing, and one
+        )
 
     def run(self, todo: Sequence[SlotKey]) -> None:
         """Take every slot of `todo`, or as many as the orders allow."""
@@ -170,19 +173,19 @@ class Acquisition:
             probed = self._prober.take(slot)
         except DriverError as error:
             return self._recover(error, began)
-        return self._wait_for_decisions(slot.timepoint, slot.timepoint + 1 if probed else 0)
+        return self._wait_for_decisions(slot.timepoint + 1 if probed else 0)
 
-    def _wait_for_decisions(self, results: int, probes: int) -> bool:
-        """In fast-forward: let controllers finish with earlier timepoints. False: the session ends.
+    def _wait_for_decisions(self, probes: int = 0) -> bool:
+        """In fast-forward: let controllers finish with the last timepoint, and with so many timepoints' probes.
 
-        In life nobody waits for a controller.
+        In life nobody waits for a controller. False: the session ends.
         """
         if not isinstance(self._clock, FastForward):
             return True
         patience = time.monotonic() + _CONTROLLERS_S
         while time.monotonic() < patience:
             decided = self._control.decided()
-            if decided[0] >= results and decided[1] >= probes:
+            if decided[0] >= self._whole and decided[1] >= probes:
                 break
             if not self._obey():
                 return False
@@ -489,6 +492,8 @@ class Acquisition:
     def _published(self, key: SlotKey, records: NDArray[np.void]) -> None:
         self._counters.add("slots_published", 1)
         self._dose.spend(key, exposed(records))
+        if (records["status"] == FrameStatus.WRITTEN).all():
+            self._whole = key.timepoint + 1
         if (records["status"] == FrameStatus.WRITTEN).any():
             self._worked, self._outage = True, None
             self._tries.worked()
@@ -504,7 +509,7 @@ class Acquisition:
             except DriverError as error:
                 if not self._recover(error, self._due(slot)):
                     return False
-        if not self._wait_for_decisions(slot.timepoint, 0):
+        if not self._wait_for_decisions():
             return False
 
         def due() -> float:

@@ -22,6 +22,7 @@ from pipeline import mailbox as live
 from pipeline.actions import Action, Snapshot, as_dict
 from pipeline.control import Control
 from pipeline.controllers import Controller, Probe, Result, make_controller
+from pipeline.course import Course
 from pipeline.errors import LivephaseError
 from pipeline.experiment import ControllerEntry
 from pipeline.frames import SlotKey
@@ -90,6 +91,8 @@ class _Looking:
         self._mailbox = mailbox
         self._connection = connection
         self._steering = SteeringFile(context.run)
+        self._course = Course(self._plan)
+        self._course_bytes = 0
         self._seen_ns = 0
         self._newest = -1
         self._image: live.Result | None = None
@@ -132,7 +135,7 @@ class _Looking:
         if image.key.timepoint < self._newest or "pending" in image.info:
             return None
         self._newest, self._image = image.key.timepoint, image
-        course = self._steering.course(self._plan)
+        course = self._read_course()
         held = course.at(image.key)
         figures = dict(image.info) | {
             "missing": float(self._telemetry.missing_frames()),
@@ -163,7 +166,7 @@ class _Looking:
             return None  # a newer one has taken its place
         probe = self._experiment.control.probe
         assert probe is not None
-        course = self._steering.course(self._plan)
+        course = self._read_course()
         # It was taken before its timepoint, under what held until then.
         held = course.at(SlotKey(max(timepoint - 1, 0), 0))
         return Result(
@@ -174,6 +177,14 @@ class _Looking:
             focus_um=held.focus_um,
             probe=Probe(frames, probe.foci_um),
         )
+
+    def _read_course(self) -> Course:
+        """What was steered so far: read again where it has grown."""
+        with suppress(OSError):
+            size = self._steering.path.stat().st_size
+            if size != self._course_bytes:
+                self._course, self._course_bytes = self._steering.course(self._plan), size
+        return self._course
 
 
 def _numbers(seen: Mapping[str, float]) -> dict[str, float]:
