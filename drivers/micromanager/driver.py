@@ -63,6 +63,7 @@ class MicroManagerDriver(Driver):
         self._found: dict[str, str] = {}
         self._dark = Dark()
         self._messages: list[str] = []
+        self._remarked: set[str] = set()
         self._clear()
 
     def preflight(self) -> None:
@@ -238,7 +239,10 @@ class MicroManagerDriver(Driver):
         self._instrument = Instrument(
             asker, self._microscope, self._plan, self._found, self._offset(), stands
         )
-        self._messages += self._instrument.remarks()
+        # A run that probes its focus goes to and fro between two plans: once is enough.
+        remarks = [r for r in self._instrument.remarks() if r not in self._remarked]
+        self._remarked.update(remarks)
+        self._messages += remarks
         return self._instrument.info
 
     def _opened(self) -> Instrument:

@@ -142,10 +142,8 @@ class Acquisition:
         """Take slots once they are due, unless that was while devices were away. False: the session ends."""
         self._assembler.expect(slots)
         began, back = self._away
-        if (
-            self._plan.interval_s > 0
-            and began <= self._due(slots[0]) < back - self._plan.interval_s
-        ):
+        interval_s = self._helm.course.last.interval_s
+        if self._plan.interval_s > 0 and began <= self._due(slots[0]) < back - interval_s:
             self._leave_behind()
         elif not (self._look_through(slots[0]) and self._wait_for(slots[0])):
             return False
@@ -180,7 +178,7 @@ class Acquisition:
 
         In life nobody waits for a controller. False: the session ends.
         """
-        if not isinstance(self._clock, FastForward):
+        if not (self._experiment.control.controllers and isinstance(self._clock, FastForward)):
             return True
         patience = time.monotonic() + _CONTROLLERS_S
         while time.monotonic() < patience:
@@ -525,7 +523,7 @@ class Acquisition:
 
     def _say_if_late(self, late_s: float) -> None:
         """Say once when timepoints come later than planned, and again after they were on time."""
-        late = late_s > self._plan.interval_s > 0
+        late = self._plan.interval_s > 0 and late_s > self._helm.course.last.interval_s
         if late and not self._late:
             self._reporter.message(
                 f"timepoints are {late_s:.1f} s late: the interval is shorter than a timepoint takes"
