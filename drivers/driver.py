@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
+from pipeline.course import Course
 from pipeline.errors import DriverError
 from pipeline.experiment import Experiment
 from pipeline.frames import FrameKey, MissingReason, SlotKey
@@ -94,6 +95,25 @@ class Driver(ABC):
         For snapshots and calibration, which change channels, exposures and foci from shot to shot.
         Not within a burst. Raises `DriverError` if it is another microscope's.
         """
+
+    def steer(self, course: Course) -> None:
+        """Take focus and place of every frame to come from `course`, and a simulated specimen's age.
+
+        Called between two bursts, and good for all bursts after it, also after `reprogram`, whose foci and places are
+        moved as well. Nothing moves before the next burst. A frame's record says the focus that was commanded: the
+        plan's and what it was moved by.
+
+        Raises
+        ------
+        DriverError
+            If the microscope can't be steered so, or something would leave its limits: all stays as it was.
+        """
+        last = course.last
+        if last.focus_um or any(last.stage_um):
+            raise DriverError(
+                "this microscope can't be refocused or moved while a run goes on",
+                "leave that out, or use another driver",
+            )
 
     @abstractmethod
     def open(self) -> CameraInfo:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from drivers.driver import Arrived, CameraInfo, Destination, Driver, Lost
 from drivers.recordings import PlannedRecording, RecordedFrame, open_recording
+from pipeline.course import Course
 from pipeline.errors import DriverError
 from pipeline.experiment import Experiment, ReplayMicroscope
 from pipeline.frames import FrameKey, MissingReason, SlotKey
@@ -79,6 +80,15 @@ class ReplayDriver(Driver):
         self.close()
         ReplayDriver.__init__(self, experiment)
         return self.open()
+
+    def steer(self, course: Course) -> None:
+        """Refuse: what is recorded is recorded. Its timepoints may come at other times."""
+        last = course.last
+        if last.focus_um or any(last.stage_um):
+            raise DriverError(
+                "a recording can't be refocused or moved: its frames are taken already",
+                "steer runs of a microscope or of the simulator",
+            )
 
     def open(self) -> CameraInfo:
         """Open the recording and match it to the experiment."""

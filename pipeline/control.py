@@ -3,12 +3,18 @@
 The supervisor's orders go to the stages, the stages' states come back, and other
 terminals leave their requests. Every word has one process that writes it, so there is
 no lock; the supervisor writes a stage's state only while that stage is dead.
+
+Actions take two steps. Whoever asks (one process at a time: `pipeline.lifecycle.remote` holds a file lock) fills
+the next row of a queue; the supervisor takes it, and tells the acquire stage the *target*: where focus, place
+and interval are to be, in absolute figures, under a number that grows. Told twice or late, it is the same target, so
+nothing is applied twice; the stage says which number it has taken up.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import fields
 from enum import IntEnum
 from typing import Final, NamedTuple, Self
 
@@ -16,6 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import shared_memory
+from pipeline.actions import KINDS, Action
+from pipeline.errors import StoreError
+from pipeline.fence import fence
 from pipeline.shared_memory import Block
 
 ACQUIRE: Final = 0
@@ -80,9 +89,35 @@ class StageReport(NamedTuple):
     heartbeat_age_s: float  # infinite before its first heartbeat
 
 
+class Target(NamedTuple):
+    """Where the acquire stage is to take the microscope. `number` 0: nobody has asked for anything."""
+
+    number: int
+    interval_s: float
+    focus_um: float
+    stage_um: tuple[float, float]
+
+
+class TakenUp(NamedTuple):
+    """What the acquire stage has made of a target: `refused` by the microscope, or in force from a timepoint on."""
+
+    number: int
+    timepoint: int
+    refused: bool
+
+
 _STAGES: Final = RECONSTRUCT + MOST_WORKERS
 # Words of eight bytes, grouped by who writes them.
-_SUPERVISOR_AT, _HANDLED_AT, _REQUESTED_AT, _STAGES_AT, _SIZE = 64, 256, 512, 1024, 4096
+_SUPERVISOR_AT, _HANDLED_AT, _REQUESTED_AT, _STAGES_AT = 64, 256, 512, 1024
+_TARGET_AT, _ACQUIRE_AT, _QUEUE_AT, _SIZE = 3200, 3456, 4096, 8192
+# Actions that may wait for the supervisor, which takes them within a fraction of a second.
+_QUEUE_ROWS: Final = 64
+# Words of the target: a stamp that is odd while it is written, its number, the figures, and what was decided.
+_STAMP, _NUMBER, _INTERVAL, _FOCUS, _STAGE_X, _STAGE_Y, _RESULTS, _PROBES, _TAKEN = range(9)
+# Words of the acquire stage.
+_TAKEN_UP, _FROM_TIMEPOINT, _REFUSED, _PROBE = range(4)
+# A torn read is looked at again: the writer needs microseconds.
+_ATTEMPTS: Final = 100
 _COMMAND, _RUN_STATE, _PID, _HEARTBEAT = range(4)
 _STATE = 0  # a stage has a pid and a heartbeat too, in the same columns as the supervisor
 
@@ -97,6 +132,10 @@ class Control:
         self._handled: NDArray[np.int64] = block.view(_HANDLED_AT, (len(Request),), np.int64)
         self._requested: NDArray[np.int64] = block.view(_REQUESTED_AT, (len(Request),), np.int64)
         self._stages: NDArray[np.int64] = block.view(_STAGES_AT, (_STAGES, 4), np.int64)
+        self._target: NDArray[np.int64] = block.view(_TARGET_AT, (9,), np.int64)
+        self._acquire: NDArray[np.int64] = block.view(_ACQUIRE_AT, (4,), np.int64)
+        self._asked: NDArray[np.int64] = block.view(_QUEUE_AT, (1,), np.int64)
+        self._queue: NDArray[np.int64] = block.view(_QUEUE_AT + 64, (_QUEUE_ROWS, 4), np.int64)
 
     @classmethod
     def create(cls, name: str) -> Self:
@@ -124,7 +163,10 @@ class Control:
 
     def close(self) -> None:
         """Let the memory go."""
-        for views in ("_own", "_handled", "_requested", "_stages"):
+        for views in (
+            *("_own", "_handled", "_requested", "_stages"),
+            *("_target", "_acquire", "_asked", "_queue"),
+        ):
             self.__dict__.pop(views, None)
         self._block.close()
 
@@ -183,6 +225,88 @@ class Control:
         self._handled[oldest] = asked[oldest]
         return oldest
 
+    def ask(self, action: Action) -> int:
+        """Ask for an action; the number under which `is_taken` knows it. One process at a time.
+
+        Raises
+        ------
+        StoreError
+            If so many wait already that the supervisor can't be well.
+        """
+        asked = int(self._asked[0])
+        if asked - int(self._target[_TAKEN]) >= _QUEUE_ROWS:
+            raise StoreError(
+                f"{_QUEUE_ROWS} actions wait already", "the run's log.jsonl says what it is doing"
+            )
+        row, numbers = self._queue[asked % _QUEUE_ROWS], list(vars(action).values())
+        row[0] = KINDS.index(type(action))
+        row[1:].view(np.float64)[: len(numbers)] = numbers
+        # A process that is killed before this has asked for nothing.
+        fence()
+        self._asked[0] = asked + 1
+        return asked + 1
+
+    def is_taken(self, number: int) -> bool:
+        """Whether the supervisor has taken the action that `ask` gave this number."""
+        return int(self._target[_TAKEN]) >= number
+
+    def take_action(self) -> Action | None:
+        """The oldest action that waits, if any. The supervisor's alone."""
+        taken = int(self._target[_TAKEN])
+        if taken == int(self._asked[0]):
+            return None
+        fence()
+        row = self._queue[taken % _QUEUE_ROWS].copy()
+        self._target[_TAKEN] = taken + 1
+        kind = KINDS[int(row[0])]
+        return kind(*row[1:].view(np.float64)[: len(fields(kind))].tolist())
+
+    @property
+    def target(self) -> Target:
+        """Where the microscope is to be taken."""
+        for _ in range(_ATTEMPTS):
+            stamp = int(self._target[_STAMP])
+            fence()
+            words = self._target.copy()
+            fence()
+            if stamp % 2 == 0 and int(self._target[_STAMP]) == stamp:
+                interval_s, focus_um, x, y = words.view(np.float64)[
+                    _INTERVAL : _STAGE_Y + 1
+                ].tolist()
+                return Target(int(words[_NUMBER]), interval_s, focus_um, (x, y))
+            time.sleep(0)
+        return Target(0, 0.0, 0.0, (0.0, 0.0))  # the supervisor died in there: nothing is asked
+
+    def aim(self, target: Target) -> None:
+        """Tell the acquire stage a target. The supervisor's alone."""
+        self._target[_STAMP] |= 1
+        fence()
+        self._target[_NUMBER] = target.number
+        self._target.view(np.float64)[_INTERVAL : _STAGE_Y + 1] = (
+            target.interval_s,
+            target.focus_um,
+            *target.stage_um,
+        )
+        fence()
+        self._target[_STAMP] += 1
+
+    def say_decided(self, results: int, probes: int) -> None:
+        """How many timepoints' results and probes all controllers are through with. The supervisor's alone."""
+        self._target[_RESULTS], self._target[_PROBES] = results, probes
+
+    @property
+    def taken_up(self) -> TakenUp:
+        """The newest target that the acquire stage has dealt with; number 0: none."""
+        # The number is written last.
+        number = int(self._acquire[_TAKEN_UP])
+        fence()
+        return TakenUp(number, int(self._acquire[_FROM_TIMEPOINT]), bool(self._acquire[_REFUSED]))
+
+    @property
+    def newest_probe(self) -> int | None:
+        """The timepoint of the newest probe of the focus that waits to be looked at."""
+        return int(self._acquire[_PROBE]) - 1 if self._acquire[_PROBE] else None
+
     def stage(self, index: int) -> StageControl:
         """One stage's part: 0 is acquire, 1 is record, 2 and up are the reconstruct workers."""
         return StageControl(self, index)
@@ -223,6 +347,32 @@ class StageControl:
     def recording(self) -> StageState:
         """State of the record stage: whether more will be recorded."""
         return self._state_of(RECORD)
+
+    @property
+    def target(self) -> Target:
+        """Where the microscope is to be taken."""
+        return self._control.target
+
+    @property
+    def target_number(self) -> int:
+        """Of the newest target: quick to look at."""
+        return int(self._control._target[_NUMBER])
+
+    def say_taken_up(self, taken: TakenUp) -> None:
+        """Tell what became of a target. The acquire stage's alone."""
+        words = self._control._acquire
+        words[_FROM_TIMEPOINT], words[_REFUSED] = taken.timepoint, taken.refused
+        fence()
+        words[_TAKEN_UP] = taken.number
+
+    def say_probed(self, timepoint: int) -> None:
+        """Tell that a probe lies ready. The acquire stage's alone."""
+        self._control._acquire[_PROBE] = timepoint + 1
+
+    def decided(self) -> tuple[int, int]:
+        """How many timepoints' results and probes all controllers are through with."""
+        words = self._control._target
+        return int(words[_RESULTS]), int(words[_PROBES])
 
     def say(self, state: StageState) -> None:
         """Tell this stage's state. The stage's alone; the supervisor's while the stage is dead."""

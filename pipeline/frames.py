@@ -218,6 +218,16 @@ class Plan:
         """Whether the slot is part of the plan."""
         return 0 <= slot.timepoint < self.timepoints and 0 <= slot.position < len(self.positions)
 
+    def slot_number(self, slot: SlotKey) -> int:
+        """Which slot of the whole run this is in the order of acquisition, counted from 0."""
+        if self.slot_order == "tp":
+            return slot.timepoint * len(self.positions) + slot.position
+        return slot.position * self.timepoints + slot.timepoint
+
+    def begins_timepoint(self, slot: SlotKey) -> bool:
+        """Whether no slot of its timepoint comes before it."""
+        return self.slot_order == "pt" or slot.position == 0
+
     def frame_keys(self, slot: SlotKey) -> Iterator[FrameKey]:
         """Every frame of a slot in the order of exposure."""
         n_c, n_z = len(self.channels), len(self.foci_um)

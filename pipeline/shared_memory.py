@@ -35,7 +35,7 @@ from pipeline.errors import StoreError
 
 PAGE: Final = 4096
 # Of the layouts of ring, control, mailbox and telemetry: changed with any of them.
-_VERSION: Final = 1
+_VERSION: Final = 2
 _LINUX_FOLDER: Final = Path("/dev/shm")
 _AS_FILES = sys.platform == "linux"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

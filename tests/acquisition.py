@@ -17,6 +17,7 @@ from pipeline.stages.acquisition import Acquisition
 from pipeline.stages.dose import DoseMeter, UnstoredLight
 from pipeline.stages.light import LightGuard
 from pipeline.stages.light_mark import LightMark
+from pipeline.store.steering_file import SteeringFile
 from pipeline.telemetry import Telemetry
 
 
@@ -80,6 +81,7 @@ class Acquired:
                 self,
                 self.dose,
                 self.unstored,
+                SteeringFile(self.folder),
             ).run(tuple(self.plan.slot_keys()))
         finally:
             light.close()

@@ -300,12 +300,9 @@ def test_the_log_in_words(tmp_path):
     assert read_history(tmp_path / "absent").events == []
 
 
-def test_alarms_and_what_controllers_did(tmp_path):
+def test_alarms_are_told(tmp_path):
     experiment = make_experiment(timepoints=1)
     folder = make_run(tmp_path / "run", experiment)
-    (folder.path / "actions.jsonl").write_text(
-        '{"time_utc": 1.7e9, "controller": "keep_focus", "action": {"dz_um": 0.4}, "outcome": "done"}\n{"torn'
-    )
     care = {
         "past": [{"name": "disk_low", "from_utc": 1.7e9, "to_utc": 1.7e9 + 60}],
         "suspensions": [{"alarms": ["disk_low"], "from_utc": 1.7e9 + 5, "to_utc": None}],
@@ -315,8 +312,6 @@ def test_alarms_and_what_controllers_did(tmp_path):
     page = page_of(folder)
     assert "disk_low 2023-11-14 22:13:20 UTC 2023-11-14 22:14:20 UTC" in page.text
     assert "Paused by itself alarms from to disk_low 2023-11-14 22:13:25 UTC -" in page.text
-    assert "Actions of controllers" in page.text
-    assert '2023-11-14 22:13:20 UTC keep_focus {"dz_um": 0.4} done' in page.text
 
 
 def test_a_hundred_times_more_timepoints_are_no_larger_page(tmp_path):

@@ -19,10 +19,11 @@ from drivers.driver import (
 from drivers.micromanager.asking import Asker
 from drivers.micromanager.connect import configuration_file, connect, disconnect
 from drivers.micromanager.core import Core
-from drivers.micromanager.instrument import Instrument, fit
+from drivers.micromanager.instrument import Instrument, Offset, fit
 from drivers.micromanager.popping import Popped
 from drivers.micromanager.programme import Segment
 from drivers.micromanager.safe import Dark, needed_to_be_dark, needed_to_be_safe
+from pipeline.course import Course
 from pipeline.errors import DriverError
 from pipeline.experiment import Experiment
 from pipeline.experiment.micromanager import MicroManagerMicroscope
@@ -55,12 +56,14 @@ class MicroManagerDriver(Driver):
     """Popped, but not handed over: its place is not known to be free, or a gap comes before it."""
 
     def __init__(self, experiment: Experiment) -> None:
+        self._course: Course | None = None
         self._take_up(experiment)
         self._core: Core | None = None
         self._instrument: Instrument | None = None
         self._found: dict[str, str] = {}
         self._dark = Dark()
         self._messages: list[str] = []
+        self._remarked: set[str] = set()
         self._clear()
 
     def preflight(self) -> None:
@@ -84,6 +87,23 @@ class MicroManagerDriver(Driver):
         if self._core is None:
             return self.open()
         return self._set_up(self._core)
+
+    def steer(self, course: Course) -> None:
+        """Lens and stage positions moved, checked against their limits first; sequences are loaded at the next arm."""
+        before = self._course
+        self._course = course
+        try:
+            if self._instrument is not None:
+                self._instrument.steer(self._offset())
+        except DriverError:
+            self._course = before
+            raise
+
+    def _offset(self) -> Offset:
+        """What every focus and place is moved by."""
+        if self._course is None:
+            return Offset()
+        return Offset(self._course.last.focus_um, self._course.last.stage_um)
 
     def open(self) -> CameraInfo:
         """Load the devices, hold them against the experiment, and find out what they can be sequenced by."""
@@ -215,8 +235,14 @@ class MicroManagerDriver(Driver):
 
     def _set_up(self, core: Core) -> CameraInfo:
         asker = Asker(core, self._microscope.patience, self._check_light, self._messages.append)
-        self._instrument = Instrument(asker, self._microscope, self._plan, self._found)
-        self._messages += self._instrument.remarks()
+        stands = None if self._instrument is None else self._instrument.stands
+        self._instrument = Instrument(
+            asker, self._microscope, self._plan, self._found, self._offset(), stands
+        )
+        # A run that probes its focus goes to and fro between two plans: once is enough.
+        remarks = [r for r in self._instrument.remarks() if r not in self._remarked]
+        self._remarked.update(remarks)
+        self._messages += remarks
         return self._instrument.info
 
     def _opened(self) -> Instrument:
@@ -272,7 +298,7 @@ class MicroManagerDriver(Driver):
                 number,
                 time.time() - (now - popped.exposed),
                 popped.exposed,
-                self._plan.foci_um[key.focus],
+                self._plan.foci_um[key.focus] + self._offset().focus_um,
                 instrument.led(key),
                 min((popped.waiting - 1) / instrument.camera.capacity, 1.0),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,18 @@ _BOUNDLESS = Reach(1_000_000_000)
 _COUNTS_LOSSES = (12, 5)
 
 
+@dataclass(frozen=True)
+class Offset:
+    """What every focus and every place of a plan is moved by."""
+
+    focus_um: float = 0.0
+    stage_um: Place = (0.0, 0.0)
+
+    def place(self, place: Place) -> Place:
+        """A place of the plan, moved."""
+        return place[0] + self.stage_um[0], place[1] + self.stage_um[1]
+
+
 class Instrument:
     """Camera, light, lens and stage, and the programme that they run.
 
@@ -35,6 +48,10 @@ class Instrument:
     ----------
     found
         Properties as they were found when the devices were opened: see `PropertyLight`.
+    offset
+        What the plan's foci and places are moved by.
+    stands
+        Where the stage is known to be: moved there again it would shake the specimen.
 
     Raises
     ------
@@ -43,7 +60,13 @@ class Instrument:
     """
 
     def __init__(
-        self, asker: Asker, microscope: MicroManagerMicroscope, plan: Plan, found: dict[str, str]
+        self,
+        asker: Asker,
+        microscope: MicroManagerMicroscope,
+        plan: Plan,
+        found: dict[str, str],
+        offset: Offset = Offset(),
+        stands: Place | None = None,
     ) -> None:
         core = asker.core
         self._asker = asker
@@ -54,7 +77,7 @@ class Instrument:
         self.light = self.light_of(asker, microscope, found)
         self.lens = self.lens_of(asker, microscope)
         self._exposure = Stepper(asker, CameraExposure(core, label))
-        self._stage = Stage(asker, microscope.stage)
+        self._stage = Stage(asker, microscope.stage, stands)
         places: list[Place] = [
             (p.x_um, p.y_um) for p in plan.positions if p.x_um is not None and p.y_um is not None
         ]
@@ -67,7 +90,9 @@ class Instrument:
         )
         self._refuse_what_must_be_hardware()
         self._refuse_exposures_beyond_the_cameras()
+        self._offset = Offset()
         self.programme = Programme(plan, _states(microscope, plan), self._reaches)
+        self.steer(offset)
         _check_built_in(microscope.light, plan, self.programme)
         # The core takes its buffer's memory when it is first used: a gigabyte later, the light would be on.
         asker.ask(label, "get a buffer for its frames", core.initialize_circular_buffer)
@@ -79,6 +104,60 @@ class Instrument:
         )
         self._led_is_known = True
         self._said_led = False
+
+    @property
+    def stands(self) -> Place | None:
+        """Where the stage was sent and arrived; None: not known."""
+        return self._stage.stands
+
+    def steer(self, offset: Offset) -> None:
+        """Take every focus and place moved from the next burst on. Nothing moves.
+
+        Raises
+        ------
+        DriverError
+            If there is no lens or stage to move, or the lens would leave its limits: all stays as it was.
+        """
+        if offset == self._offset:
+            return
+        lens, plan = self._microscope.lens, self._plan
+        if offset.focus_um and lens is None:
+            raise DriverError(
+                "nothing moves the focus of this microscope",
+                "name what does as microscope.lens, or leave out refocusing",
+            )
+        if lens is not None and lens.limits is not None:
+            for focus_um in plan.foci_um:
+                at = lens.position(focus_um + offset.focus_um)
+                if not lens.limits[0] <= at <= lens.limits[1]:
+                    raise DriverError(
+                        f"focus {focus_um:g} µm, refocused by {offset.focus_um:+g} µm, is position {at:g} of the "
+                        f"lens, beyond its limits {lens.limits[0]:g} to {lens.limits[1]:g}",
+                        "refocus less, or bring the microscope's own focus back to the specimen",
+                    )
+        if any(offset.stage_um) and any(p.x_um is None for p in plan.positions):
+            raise DriverError(
+                "a position has no x_um and y_um: it is taken where the stage stands, and can't be moved",
+                "give every position of sequence.positions its x_um and y_um",
+            )
+        stage = self._microscope.stage
+        for position in plan.positions:
+            if position.x_um is None or position.y_um is None:
+                continue
+            moved = offset.place((position.x_um, position.y_um))
+            for axis, at, limits in zip(
+                "xy", moved, (stage.x_limits_um, stage.y_limits_um), strict=True
+            ):
+                if limits is not None and not limits[0] <= at <= limits[1]:
+                    raise DriverError(
+                        f"'{position.name}' would lie at {axis} = {at:g} µm, beyond the stage's limits {limits[0]:g} "
+                        f"to {limits[1]:g}",
+                        "move less far",
+                    )
+        self._offset = offset
+        self.programme = Programme(
+            plan, _states(self._microscope, plan, offset.focus_um), self._reaches
+        )
 
     @staticmethod
     def light_of(asker: Asker, microscope: MicroManagerMicroscope, found: dict[str, str]) -> Light:
@@ -159,10 +238,11 @@ class Instrument:
         """Everything where the segment's first frame wants it, then the camera. The light comes last."""
         part, passes = segment.part, len(segment.slots)
         self._asker.check()
-        if segment.place is not None and not self._stage.is_at(segment.place):
+        place = None if segment.place is None else self._offset.place(segment.place)
+        if place is not None and not self._stage.is_at(place):
             self.light.off()
             self.light.forget()
-            self._stage.go(segment.place)
+            self._stage.go(place)
         self.camera.start(
             segment.frames, max(part.exposure_ms), lambda: self._make_ready(part, passes)
         )
@@ -271,7 +351,9 @@ def fit(
     return pixels
 
 
-def _states(microscope: MicroManagerMicroscope, plan: Plan) -> list[FrameState]:
+def _states(
+    microscope: MicroManagerMicroscope, plan: Plan, refocus_um: float = 0.0
+) -> list[FrameState]:
     """What the devices have to be at each frame of a slot, in the order of exposure."""
     light, lens = microscope.light, microscope.lens
     states = []
@@ -283,7 +365,7 @@ def _states(microscope: MicroManagerMicroscope, plan: Plan) -> list[FrameState]:
                 focus=z,
                 light=None if light is None else value_of(light, channel),
                 dim=() if light is None else dim_of(light, channel),
-                lens=None if lens is None else lens.position(plan.foci_um[z]),
+                lens=None if lens is None else lens.position(plan.foci_um[z] + refocus_um),
                 exposure_ms=channel.exposure_ms,
             )
         )

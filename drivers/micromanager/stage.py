@@ -9,13 +9,21 @@ from pipeline.experiment.micromanager import XYStage
 
 
 class Stage:
-    """Moves the specimen, when its place changes and not otherwise."""
+    """Moves the specimen, when its place changes and not otherwise.
 
-    def __init__(self, asker: Asker, stage: XYStage) -> None:
+    `stands`: where it is known to be.
+    """
+
+    def __init__(self, asker: Asker, stage: XYStage, stands: Place | None = None) -> None:
         self._asker = asker
         self._settle_ms = stage.settle_ms
         self._label = stage.device or str(asker.core.get_xy_stage_device() or "")
-        self._place: Place | None = None
+        self._place = stands
+
+    @property
+    def stands(self) -> Place | None:
+        """Where it was sent and arrived; None: not known."""
+        return self._place
 
     def check(self, places: list[Place]) -> None:
         """Refuse places that nothing can go to."""

@@ -24,8 +24,9 @@ from drivers.simulator.instrument import SimulatedInstrument
 from drivers.simulator.lamp import Lamp
 from drivers.simulator.order import frame_number, slot_number
 from pipeline.calibration import Calibration
+from pipeline.course import Course
 from pipeline.errors import DriverError
-from pipeline.experiment import Experiment, SimulatorMicroscope
+from pipeline.experiment import Experiment
 from pipeline.frames import FrameKey, MissingReason, SlotKey
 
 # A background above this share of the camera's range leaves no room for the specimen.
@@ -50,28 +51,38 @@ class SimulatorDriver(Driver):
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        self.instrument = SimulatedInstrument(experiment)
-        microscope = experiment.microscope
-        assert isinstance(microscope, SimulatorMicroscope)
-        self._microscope = microscope
-        self._plan = experiment.plan()
-        self._faults = FaultPlan(microscope, self._plan)
-        self._readout_s = microscope.camera.readout_s
-        per_timepoint = self._plan.frames_per_slot * len(self._plan.positions)
-        self._clock = CameraClock(microscope.paced, self._plan.interval_s / per_timepoint)
-        self._lamp = Lamp(None if microscope.lamp_file is None else Path(microscope.lamp_file))
+        # Of this experiment and the one before: a run that probes its focus goes to and fro between two.
+        self._known: list[tuple[Experiment, SimulatedInstrument, CameraClock]] = []
+        self._course: Course | None = None
         self._open = False
         self._gone: str | None = None
         self._away_for = 0  # so often it is in vain opened again
         self._failed_tries: dict[SlotKey, int] = {}
         self._first_slot: SlotKey | None = None
+        self._messages: list[str] = []
+        self._said: set[str] = set()
+        self._take_up(experiment)
+
+    def _take_up(self, experiment: Experiment) -> None:
+        """The experiment's plan, nothing armed."""
+        known = [entry for entry in self._known if entry[0] == experiment]
+        if not known:
+            instrument = SimulatedInstrument(experiment, self._course)
+            known = [(experiment, instrument, _clock(experiment))]
+            self._known = [*self._known[-1:], *known]
+        _, self.instrument, self._clock = known[0]
+        self._microscope = self.instrument.microscope
+        self._plan = experiment.plan()
+        self._faults = FaultPlan(self._microscope, self._plan)
+        self._readout_s = self._microscope.camera.readout_s
+        lamp = self._microscope.lamp_file
+        self._lamp = Lamp(None if lamp is None else Path(lamp))
         self._burst: Iterator[FrameKey] | None = None
         self._next: FrameKey | None = None
         self._slot: SlotKey | None = None  # the slot being exposed
         self._focus: int | None = None  # where the lens stands
         self._stopping = False
         self._image_number = 0
-        self._messages: list[str] = []
 
     @property
     def light_is_on(self) -> bool:
@@ -79,10 +90,20 @@ class SimulatorDriver(Driver):
         return self._lamp.is_on
 
     def reprogram(self, experiment: Experiment) -> CameraInfo:
-        """The same instrument, by its seed, with another plan."""
+        """The same instrument, by its seed, with another plan. What its faults have done so far stays."""
+        # Of the camera that went away in this session: a plan that is taken up again goes on where it was.
+        first = self._first_slot
         self.close()
-        SimulatorDriver.__init__(self, experiment)
-        return self.open()
+        self._take_up(experiment)
+        info = self.open()
+        self._first_slot = first
+        return info
+
+    def steer(self, course: Course) -> None:
+        """Focus and place of every frame to come, and the age of the specimen."""
+        self._course = course
+        for _, instrument, _ in self._known:
+            instrument.steer(course)
 
     def open(self) -> CameraInfo:
         """Prepare the optics: importing torch takes seconds that the first frame need not pay."""
@@ -93,7 +114,10 @@ class SimulatorDriver(Driver):
             )
         self.instrument.prepare()
         self._open, self._gone, self._first_slot = True, None, None
-        self._messages += self._brightness_warnings()
+        for warning in self._brightness_warnings():
+            if warning not in self._said:
+                self._said.add(warning)
+                self._messages.append(warning)
         return CameraInfo(self._plan.frame_shape, self._plan.bit_depth, "simulator")
 
     def arm(self, slots: Sequence[SlotKey]) -> None:
@@ -149,7 +173,7 @@ class SimulatorDriver(Driver):
             image_number,
             time_utc=time.time() - (time.monotonic() - exposed),
             time_monotonic=exposed,
-            focus_um=self._plan.foci_um[key.focus],
+            focus_um=self.instrument.focus_um(key),
             led=self.instrument.lit_channel(key),
             buffer_fill=self._clock.buffer_fill,
         )
@@ -259,3 +283,11 @@ class SimulatorDriver(Driver):
                     "camera.gain_e_per_count"
                 )
         return warnings
+
+
+def _clock(experiment: Experiment) -> CameraClock:
+    """Of the simulated camera."""
+    plan, microscope = experiment.plan(), experiment.microscope
+    assert microscope.driver == "simulator"
+    per_timepoint = plan.frames_per_slot * len(plan.positions)
+    return CameraClock(microscope.paced, plan.interval_s / per_timepoint)

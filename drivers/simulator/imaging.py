@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from drivers.simulator.light import LedErrors, true_orientation
+from pipeline.course import Course
 from pipeline.experiment import Condenser, Experiment, SimulatorMicroscope
-from pipeline.frames import SlotKey
+from pipeline.frames import FrameKey, SlotKey
 from pipeline.optics.forward import (
     diffraction_spread_um,
     spectrum_camera_intensity,
@@ -74,18 +75,22 @@ class SimulatedOptics:
             wavelength_um=experiment.optics.wavelength_um,
         )
         self._sources = {c.name: self._source(c.name, errors) for c in self._plan.channels}
+        self.course = Course(self._plan)
         wrong = microscope.imperfections
-        self._z_um = [wrong.z_zero_um + wrong.z_scale * z for z in self._plan.foci_um]
+        nominal_um = [wrong.z_zero_um + wrong.z_scale * z for z in self._plan.foci_um]
         optics = experiment.optics
-        spread = diffraction_spread_um(optics, max(map(abs, self._z_um)))
+        farthest_um = max(map(abs, nominal_um)) + abs(
+            wrong.focus_drift_um_per_timepoint * self._plan.timepoints
+        )
+        spread = diffraction_spread_um(optics, farthest_um)
         fade = _FADE * optics.wavelength_um / optics.numerical_aperture
         # As many pixels where they are the smallest.
-        least_um = min(self._sampling_um(z) for z in (0.0, *self._z_um)) * oversampling
+        least_um = min(self._sampling_um(z) for z in (0.0, *nominal_um)) * oversampling
         self._fade_px = math.ceil(fade / least_um)
         guard = math.ceil(spread / least_um) + self._fade_px
         y, x = self._plan.frame_shape
         self._padded = (_smooth_size(y + 2 * guard, y), _smooth_size(x + 2 * guard, x))
-        self._slot: tuple[SlotKey, float, _Slot] | None = None
+        self._slot: tuple[tuple[SlotKey, float, tuple[float, float], float], _Slot] | None = None
 
     def _sampling_um(self, z_um: float) -> float:
         """Of the specimen where the plane in focus lies at `z_um`: magnified more, a pixel sees less of it."""
@@ -111,17 +116,25 @@ class SimulatedOptics:
         )
         return drawn.phase[inner].copy(), drawn.absorption[inner].copy()
 
-    def intensity(self, slot: SlotKey, channel: str, focus: int) -> NDArray[np.float64]:
-        """``[Y, X]`` light on the camera; 1 is the channel's light if all of it passed the pupil."""
-        pixel_um = self._sampling_um(self._z_um[focus])
-        spectrum = self._draw(slot, pixel_um).spectrum
+    def true_focus_um(self, key: FrameKey) -> float:
+        """Where the plane in focus really lies: scale, zero and drift, which nothing reports, included."""
+        wrong = self._microscope.imperfections
+        commanded = self._plan.foci_um[key.focus] + self.course.at(key.slot).focus_um
+        drift = wrong.focus_drift_um_per_timepoint * self.course.age(key.timepoint)
+        return wrong.z_zero_um + wrong.z_scale * commanded + drift
+
+    def intensity(self, key: FrameKey, channel: str) -> NDArray[np.float64]:
+        """``[Y, X]`` of a channel's light at a frame's place and focus; 1 is its light if all passed the pupil."""
+        z_um = self.true_focus_um(key)
+        pixel_um = self._sampling_um(z_um)
+        spectrum = self._draw(key.slot, pixel_um).spectrum
         with _one_thread(), torch.inference_mode():
             image = spectrum_camera_intensity(
                 spectrum,
                 pixel_um,
                 self._experiment.optics,
                 self._sources[channel],
-                self._z_um[focus],
+                z_um,
                 frame_shape=self._padded,
                 aberration=self._microscope.imperfections.aberration_rad,
             )
@@ -135,13 +148,26 @@ class SimulatedOptics:
         return (py - y) // 2, (px - x) // 2
 
     def _draw(self, key: SlotKey, pixel_um: float) -> _Slot:
-        if self._slot is None or self._slot[:2] != (key, pixel_um):
-            self._slot = (key, pixel_um, self._render(key, pixel_um))
-        return self._slot[2]
+        age, moved_um = self.course.age(key.timepoint), self.course.at(key).stage_um
+        drawn = key, age, moved_um, pixel_um
+        if self._slot is None or self._slot[0] != drawn:
+            self._slot = drawn, self._render(age, key.position, moved_um, pixel_um)
+        return self._slot[1]
 
-    def _render(self, key: SlotKey, pixel_um: float) -> _Slot:
-        shape = (self._padded[0] * self._oversampling, self._padded[1] * self._oversampling)
-        phase, absorption = self._specimen.render(key.timepoint, key.position, shape, pixel_um)
+    def _render(
+        self, age: float, position: int, moved_um: tuple[float, float], pixel_um: float
+    ) -> _Slot:
+        y, x = (n * self._oversampling for n in self._padded)
+        # A larger field shows the same cells at the same places: the part that the stage has moved to is cut out.
+        down, right = (round(um / pixel_um) for um in moved_um[::-1])
+        larger = y + 2 * abs(down), x + 2 * abs(right)
+        window = tuple(
+            slice(start, start + n) for start, n in ((abs(down) + down, y), (abs(right) + right, x))
+        )
+        shape = (y, x)
+        phase, absorption = (
+            image[window] for image in self._specimen.render(age, position, larger, pixel_um)
+        )
         rows, columns = (_fade(n, self._fade_px * self._oversampling) for n in shape)
         faded = [torch.from_numpy(a * rows[:, None] * columns) for a in (phase, absorption)]
         with _one_thread(), torch.inference_mode():

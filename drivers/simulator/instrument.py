@@ -20,6 +20,7 @@ from drivers.simulator.flaws import (
 from drivers.simulator.light import channel_lights, led_errors
 from drivers.simulator.order import frame_key, frame_number
 from pipeline.calibration import Calibration
+from pipeline.course import Course
 from pipeline.errors import DriverError
 from pipeline.experiment import (
     Experiment,
@@ -41,13 +42,18 @@ class SimulatedInstrument:
 
     Frames can be asked for in any order; those of one slot after another share the specimen.
 
+    Parameters
+    ----------
+    course
+        What the run was steered to, where it was.
+
     Raises
     ------
     DriverError
         If the experiment's microscope is not the simulator.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, course: Course | None = None) -> None:
         microscope = experiment.microscope
         if not isinstance(microscope, SimulatorMicroscope):
             raise DriverError(
@@ -55,8 +61,9 @@ class SimulatedInstrument:
                 "set microscope.driver: simulator",
             )
         self._experiment = experiment
-        self._microscope = microscope
+        self.microscope = self._microscope = microscope
         self._plan = experiment.plan()
+        self._course = course or Course(self._plan)
         light = experiment.illumination
         self._errors = led_errors(light, microscope) if isinstance(light, LedIllumination) else None
         self._lights = channel_lights(experiment, microscope, self._errors)
@@ -64,7 +71,7 @@ class SimulatedInstrument:
         self._bad, self._stuck = stuck_pixels(microscope)
         self._offsets = offsets(microscope)
         self._optics: SimulatedOptics | None = None
-        self._still: dict[tuple[int, str, int], NDArray[np.float64]] = {}
+        self._still: dict[tuple[int, str, float, tuple[float, float]], NDArray[np.float64]] = {}
 
     @property
     def oversampling(self) -> int:
@@ -98,6 +105,20 @@ class SimulatedInstrument:
     def prepare(self) -> None:
         """Import and set up what the first frame needs, and refuse what can't be simulated."""
         self._imaging()
+
+    def steer(self, course: Course) -> None:
+        """Take focus, place and the specimen's age from `course`, by slots and timepoints of this instrument's plan."""
+        self._course = Course(self._plan, course.settings)
+        if self._optics is not None:
+            self._optics.course = self._course
+
+    def focus_um(self, key: FrameKey) -> float:
+        """What the lens was told."""
+        return self._plan.foci_um[key.focus] + self._course.at(key.slot).focus_um
+
+    def true_focus_um(self, key: FrameKey) -> float:
+        """Where the plane in focus really lay."""
+        return self._imaging().true_focus_um(key)
 
     def is_brightfield(self, channel: str) -> bool:
         """Whether the channel has light without a specimen."""
@@ -171,13 +192,14 @@ class SimulatedInstrument:
     def _image(self, key: FrameKey, channel: str) -> NDArray[np.float64]:
         """The channel's light on the camera at the frame's place and focus: see `SimulatedOptics.intensity`."""
         if not isinstance(self._microscope.specimen, TargetSpecimen):
-            return self._imaging().intensity(key.slot, channel, key.focus)
+            return self._imaging().intensity(key, channel)
         # A target does not change: a calibration takes hundreds of frames of the same.
-        still = (key.position, channel, key.focus)
+        moved_um = self._course.at(key.slot).stage_um
+        still = (key.position, channel, self.true_focus_um(key), moved_um)
         if still not in self._still:
             if sum(image.nbytes for image in self._still.values()) > _MOST_STILL_BYTES:
                 self._still.clear()
-            self._still[still] = self._imaging().intensity(key.slot, channel, key.focus)
+            self._still[still] = self._imaging().intensity(key, channel)
         return self._still[still]
 
     def _earlier(self, key: FrameKey, frames_ago: int) -> FrameKey:
@@ -193,4 +215,5 @@ class SimulatedInstrument:
             self._optics = SimulatedOptics(
                 self._experiment, self._microscope, self._errors, self.oversampling
             )
+            self._optics.course = self._course
         return self._optics

@@ -7,9 +7,7 @@ from pipeline.frames import FrameKey, Plan, SlotKey
 
 def slot_number(plan: Plan, slot: SlotKey) -> int:
     """Which slot of the whole run this is, counted from 0."""
-    if plan.slot_order == "tp":
-        return slot.timepoint * len(plan.positions) + slot.position
-    return slot.position * plan.timepoints + slot.timepoint
+    return plan.slot_number(slot)
 
 
 def frame_number(plan: Plan, key: FrameKey) -> int:

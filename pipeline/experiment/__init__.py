@@ -5,6 +5,13 @@ Ground floor: no torch, nothing that costs a spawned process time.
 
 from pipeline.experiment.camera import Camera
 from pipeline.experiment.care import ALARM_NAMES, AlarmName, Care
+from pipeline.experiment.control import (
+    ControllerEntry,
+    ControlLimits,
+    Deadband,
+    FocusProbe,
+    OnlineControl,
+)
 from pipeline.experiment.illumination import Condenser, LedIllumination
 from pipeline.experiment.led_arrays import LedArray, LedPlaces
 from pipeline.experiment.load import (
@@ -45,8 +52,12 @@ __all__ = [
     "Care",
     "CellSpecimen",
     "Condenser",
+    "ControlLimits",
+    "ControllerEntry",
+    "Deadband",
     "Experiment",
     "Faults",
+    "FocusProbe",
     "HalfCircle",
     "Imperfections",
     "LedArray",
@@ -56,6 +67,7 @@ __all__ = [
     "LensDevice",
     "LightDevice",
     "MicroManagerMicroscope",
+    "OnlineControl",
     "Optics",
     "OutputSettings",
     "Problem",

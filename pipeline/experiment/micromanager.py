@@ -221,6 +221,9 @@ class XYStage(Strict):
     device: str | None = None
     """Label; none: Micro-Manager's default XY stage."""
     settle_ms: NonNegativeFloat = 0.0
+    x_limits_um: tuple[float, float] | None = None
+    y_limits_um: tuple[float, float] | None = None
+    """Least and greatest place that a run may be moved to."""
 
 
 class Patience(Strict):

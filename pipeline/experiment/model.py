@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, model_validator
 
 from pipeline.experiment.care import Care
+from pipeline.experiment.control import OnlineControl
 from pipeline.experiment.fingerprint import chosen_content
 from pipeline.experiment.illumination import Illumination, LedIllumination
 from pipeline.experiment.micromanager import MicroManagerMicroscope
@@ -53,6 +54,7 @@ class Experiment(Strict):
     calibration: CalibrationSource = Field(default_factory=CalibrationSource)
     safety: Safety = Field(default_factory=Safety)
     recovery: Recovery = Field(default_factory=Recovery)
+    control: OnlineControl = Field(default_factory=OnlineControl)
     reconstruction: ReconstructionSettings = Field(default_factory=ReconstructionSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
     care: Care = Field(default_factory=Care)
@@ -98,9 +100,37 @@ class Experiment(Strict):
                     )
         if isinstance(self.microscope, MicroManagerMicroscope):
             self._light_is_mapped(self.microscope)
+        self._probe_can_be_taken()
         if self.calibration.source == "simulator" and self.microscope.driver != "simulator":
             raise ValueError("calibration.source: simulator needs microscope.driver: simulator")
         return self
+
+    def _probe_can_be_taken(self) -> None:
+        """A channel that is there, on a microscope that has a focus to move."""
+        probe = self.control.probe
+        if probe is None:
+            return
+        if probe.channel is not None and probe.channel not in self.channel_names:
+            raise ValueError(
+                f"control.probe.channel: '{probe.channel}' is not taken: {nearest(probe.channel, self.channel_names)}"
+            )
+        if self.microscope.driver == "replay":
+            raise ValueError(
+                "control.probe needs a microscope: a recording has no other foci to take"
+            )
+        if isinstance(self.microscope, MicroManagerMicroscope):
+            lens = self.microscope.lens
+            if lens is None:
+                raise ValueError(
+                    "control.probe needs microscope.lens: which device moves the focus?"
+                )
+            for focus_um in probe.foci_um:
+                at = lens.position(focus_um)
+                if lens.limits is not None and not lens.limits[0] <= at <= lens.limits[1]:
+                    raise ValueError(
+                        f"control.probe.foci_um: {focus_um} µm is position {at:g} of the lens, beyond its limits "
+                        f"{lens.limits[0]:g} to {lens.limits[1]:g}"
+                    )
 
     def _light_is_mapped(self, microscope: MicroManagerMicroscope) -> None:
         """Every channel has its value, and every focus its place."""

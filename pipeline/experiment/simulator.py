@@ -46,6 +46,8 @@ class Imperfections(Strict):
     """True µm of focus per µm commanded; negative: the lens runs the other way."""
     z_zero_um: float = 0.0
     """True focus where 0 is commanded."""
+    focus_drift_um_per_timepoint: float = 0.0
+    """True focus that is lost to drift from one planned interval to the next; nothing reports it."""
     magnification_per_um: float = 0.0
     """Relative change of the magnification per µm of true focus."""
     pixel_scale: PositiveFloat = 1.0

@@ -12,13 +12,15 @@ import psutil
 
 from drivers.registry import open_driver
 from pipeline.calibration import Calibration
+from pipeline.controllers import make_controller
 from pipeline.errors import ExperimentError, RunFolderError
 from pipeline.experiment import Experiment
+from pipeline.experiment.probing import probe_experiment
 from pipeline.frames import Measurement
 from pipeline.instrument import check_fit, missing_aspects
 from pipeline.methods.registry import find_method
 from pipeline.ring import slots_for
-from pipeline.stages.dose import planned_light_s
+from pipeline.stages.dose import frame_light_s, planned_light_s
 from pipeline.store.layout import slot_period_s, timepoints_per_shard
 
 # Phase is float32 that hardly compresses; its pyramid adds a third.
@@ -34,6 +36,7 @@ class Estimate:
     """What a run will need, before it starts. Bytes are upper bounds: compression is not counted on.
 
     `light_dose_s` is the light that each position gets, in seconds of full brightness.
+    `probe_frames` and `probe_light_s` come on top, for probes of the focus.
     `bursts` says how the devices will be sequenced, where their driver knows.
     """
 
@@ -51,6 +54,8 @@ class Estimate:
     light_dose_s: float
     warnings: tuple[str, ...]
     bursts: tuple[str, ...] = ()
+    probe_frames: int = 0
+    probe_light_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -62,7 +67,12 @@ class Estimate:
             f"frames:    {self.frames} ({self.timepoints} timepoints, {self.positions} positions)",
             f"method:    {self.method}",
             f"duration:  {timedelta(seconds=round(self.duration_s))} at {self.frame_rate_hz:.3g} frames/s",
-            f"light:     {self.light_dose_s:.3g} s of full brightness on each position",
+            f"light:     {self.light_dose_s:.3g} s of full brightness on each position"
+            + (
+                f", and {self.probe_light_s:.3g} s for {self.probe_frames} frames that probe the focus"
+                if self.probe_frames
+                else ""
+            ),
             f"raw:       up to {self.raw_bytes / 1e9:.3g} GB",
             f"phase:     up to {self.phase_bytes / 1e9:.3g} GB",
             f"memory:    {self.ring_bytes / 1e9:.3g} GB for {self.ring_slots} timepoints in flight",
@@ -170,6 +180,8 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
     measurement = chosen_measurement(experiment)
     light_dose_s = check_dose(experiment)
     open_driver(experiment).preflight()
+    for entry in experiment.control.controllers:
+        make_controller(entry, experiment)
     warnings: list[str] = []
     slot_s = experiment.slot_s()
     round_s = slot_s * len(plan.positions)
@@ -178,6 +190,7 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
             f"a timepoint takes {round_s:.3g} s, longer than the interval of {plan.interval_s:.3g} s: "
             "timepoints will be late"
         )
+    probe_frames, probe_light_s = _probes(experiment)
     step = max(plan.interval_s, round_s)
     phase_bytes = 0
     if measurement is not None:
@@ -211,7 +224,20 @@ def estimate(experiment: Experiment, out: Path) -> Estimate:
         disk_free_bytes=free,
         light_dose_s=light_dose_s,
         warnings=tuple(warnings),
+        probe_frames=probe_frames,
+        probe_light_s=probe_light_s,
     )
+
+
+def _probes(experiment: Experiment) -> tuple[int, float]:
+    """Frames beside the plan, and the light that they cost."""
+    probe = experiment.control.probe
+    if probe is None:
+        return 0, 0.0
+    plan = probe_experiment(experiment, probe).plan()
+    series = len(plan.positions) if plan.slot_order == "pt" else 1
+    probes = -(-plan.timepoints // probe.every) * series
+    return probes * plan.frames_per_slot, probes * float(frame_light_s(plan).sum())
 
 
 def _described(experiment: Experiment, measurement: Measurement | None) -> str:

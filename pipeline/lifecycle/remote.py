@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.actions import (
+    Action,
+    Move,
+    Pause,
+    Refocus,
+    SetInterval,
+    Snapshot,
+    Stop,
+    name_of,
+)
 from pipeline.control import Command, Control, Request
 from pipeline.control import RunState as LiveState
 from pipeline.errors import LivephaseError, RunFolderError, StoreError
+from pipeline.lifecycle.bounds import bounded
 from pipeline.lifecycle.care import read_care
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.sessions import read_sessions, reclaim
 from pipeline.mailbox import Mailbox, Result
 from pipeline.ring import Ring
+from pipeline.stages.snapshot import save_snapshot
 from pipeline.stages.stage_lock import wait_for_stages
+from pipeline.store.locking import lock_within
 from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.telemetry import Telemetry
 
@@ -150,6 +164,83 @@ def ask(run: Path, request: str) -> str:
     except StoreError as error:
         raise RunFolderError(error.cause, error.fix) from error
     return _ANSWERS[wanted]
+
+
+def act(run: Path | str, action: Action) -> str:
+    """Ask a run that is going on for an action between two timepoints; what it will do.
+
+    What a person asks for and can't be done is refused, not bent: controllers' wishes are clamped to the same limits.
+
+    Raises
+    ------
+    RunFolderError
+        If the run is not going on, does not answer, or can't do that: with the fix.
+    """
+    folder = RunFolder(Path(run))
+    if isinstance(action, Pause | Stop):
+        return ask(folder.path, name_of(action))
+    if isinstance(action, Snapshot):
+        newest = newest_phase(folder.path)
+        if newest is None:
+            raise RunFolderError(
+                f"there is no newest phase image of the run in {run}",
+                "snapshots are of runs that go on; `livephase query` reads any other image",
+            )
+        return f"kept: {save_snapshot(folder.path, newest)}"
+    state = folder.state()
+    if state is not RunState.RUNNING:
+        raise RunFolderError(
+            f"the run in {run} is not going on: it is {state.value}",
+            "`livephase run … --resume` goes on with it",
+        )
+    experiment = folder.experiment()
+    try:
+        with Control.attach(_shared_memory(folder)["control"]) as control, _alone(folder):
+            if control.state is LiveState.DRAINING:
+                raise RunFolderError("all frames are taken: there is nothing to steer", "")
+            wanted = bounded(action, control.target, experiment, None)
+            if wanted.target is None or wanted.why:
+                raise RunFolderError(
+                    f"{name_of(action)} {_asked(action)}: {wanted.why}",
+                    "ask for something else, or set `control.limits` in the experiment of the next run",
+                )
+            number = control.ask(action)
+            deadline = time.monotonic() + _ANSWER_S
+            while not control.is_taken(number):
+                if time.monotonic() > deadline:
+                    raise RunFolderError(
+                        f"the run in {run} does not answer", f"{folder.log} says what it is doing"
+                    )
+                time.sleep(0.02)
+    except StoreError as error:
+        raise RunFolderError(error.cause, error.fix) from error
+    target = wanted.target
+    if isinstance(action, Refocus):
+        return f"refocusing by {_asked(action)} before the next timepoint: {target.focus_um:+g} µm from the plan"
+    if isinstance(action, Move):
+        x, y = target.stage_um
+        return f"moving by {_asked(action)} before the next timepoint: ({x:+g}, {y:+g}) µm from the plan"
+    return f"the next timepoint comes {target.interval_s:g} s after the one before, and so on"
+
+
+def _asked(action: Action) -> str:
+    """In numbers."""
+    if isinstance(action, Refocus):
+        return f"{action.dz_um:+g} µm"
+    if isinstance(action, Move):
+        return f"({action.dx_um:+g}, {action.dy_um:+g}) µm"
+    return f"{action.interval_s:g} s" if isinstance(action, SetInterval) else ""
+
+
+@contextmanager
+def _alone(folder: RunFolder) -> Iterator[None]:
+    """The queue of actions has one writer at a time: whoever holds this lock, which the system frees if it dies."""
+    path = folder.path / "locks" / "asking"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as file:
+        if not lock_within(file.fileno(), _ANSWER_S):
+            raise RunFolderError("somebody else is asking the run for something", "try again")
+        yield
 
 
 def _refuse_in_vain(control: Control, wanted: Request) -> None:

@@ -24,6 +24,7 @@ from pipeline.control import RunState as LiveState
 from pipeline.errors import LivephaseError
 from pipeline.experiment import Experiment
 from pipeline.frames import Measurement, SlotKey
+from pipeline.lifecycle.arbiter import Arbiter
 from pipeline.lifecycle.care import StageLook, Watch
 from pipeline.lifecycle.light_keeper import LightKeeper
 from pipeline.lifecycle.light_off import turn_light_off
@@ -145,6 +146,7 @@ class Supervisor:
         self._stages: list[StageProcess] = []
         self._light_mark = LightMark(folder.path)
         self._keeper: LightKeeper | None = None
+        self._arbiter: Arbiter | None = None
         self._told_to_end: float | None = None
         # What was done at each stage's last death, and how many deaths there were since without any more.
         self._deaths: dict[str, tuple[float, int]] = {}
@@ -191,8 +193,13 @@ class Supervisor:
             try:
                 if self._todo:
                     self._keeper = LightKeeper(self._folder.path, self._experiment)
+                    self._arbiter = Arbiter(
+                        self._folder, self._experiment, self._control, self._progress.message
+                    )
                 for entry in self._entries():
                     self._stages.append(StageProcess(*entry))
+                if self._arbiter is not None:
+                    self._arbiter.start(self._stages[0].context)
                 self._until_ready()
                 self._supervise()
             except BaseException:
@@ -201,6 +208,7 @@ class Supervisor:
             finally:
                 for stage in self._stages:
                     stage.end(timeout_s=_END_S)
+                self._end_control()
                 # Most often it is: each way in which acquisition can end has seen to it.
                 self._make_dark()
                 if self._keeper is not None:
@@ -208,6 +216,12 @@ class Supervisor:
             outcome = self._outcome()
             self._set_state(LiveState[outcome.state.name])
             return outcome
+
+    def _end_control(self) -> None:
+        """Nothing more is steered."""
+        if self._arbiter is not None:
+            self._arbiter.end()
+            self._arbiter = None
 
     def _end_in_the_dark(self) -> None:
         """Something here failed: no stage is left alone with the light on."""
@@ -248,6 +262,7 @@ class Supervisor:
         while self._error is None and self._orders.command == Command.WAIT:
             states = [self._control.stage(s.context.index).state for s in self._stages]
             guarded = self._keeper is None or self._keeper.ready
+            guarded = guarded and (self._arbiter is None or self._arbiter.ready)
             if guarded and all(s >= StageState.READY for s in states):
                 self._ran = True
                 self._orders.begin()
@@ -273,7 +288,12 @@ class Supervisor:
             self._show(stage)
 
     def _look_after_stages(self) -> None:
-        self._orders.look(self._acquiring())
+        acquiring = self._acquiring()
+        self._orders.look(acquiring)
+        if self._arbiter is not None:
+            self._arbiter.look(acquiring)
+            if not acquiring:
+                self._end_control()
         for stage in self._stages:
             self._show(stage)
             if not stage.alive and stage.exit_code != 0 and not self._is_gone(stage):

@@ -1,7 +1,8 @@
 """The simulator's ground truth: stored beside the frames, and held against the reconstructions.
 
 The truth is computed again here, not carried through the pipeline: it is a pure function
-of seed, timepoint and position, and the hot path stays free of it.
+of seed, timepoint and position (and of what the run was steered to, which its folder says), and the hot path stays free
+of it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pipeline.quality import align_piston, psnr_db, rmse_rad, ssim
 from pipeline.store.image_writer import write_images
 from pipeline.store.reader import RunReader, slots_where
 from pipeline.store.run_folder import RunFolder
+from pipeline.store.steering_file import SteeringFile
 
 # Computing the truth of a slot takes as long as simulating it; a dozen say how good a run is.
 _MOST_COMPARED = 12
@@ -28,7 +30,9 @@ _METRICS = {"ssim": ssim, "psnr_db": psnr_db, "rmse_rad": rmse_rad}
 
 def store_truth(folder: RunFolder, experiment: Experiment) -> None:
     """Write ``truth.ome.zarr``: phase (rad) and absorption of every recorded slot, on the specimen's own grid."""
-    instrument = SimulatedInstrument(experiment)
+    instrument = SimulatedInstrument(
+        experiment, SteeringFile(folder.path).course(experiment.plan())
+    )
     keys = slots_where(RunReader(folder.path).committed())
     if not keys:
         return
@@ -49,7 +53,8 @@ def quality_against_truth(experiment: Experiment, reader: RunReader) -> dict[str
     coarser of the two grids. A figure that is not defined (the PSNR of an empty field, the SSIM of
     a tiny one) is None.
     """
-    instrument = SimulatedInstrument(experiment)
+    course = SteeringFile(reader.folder.path).course(experiment.plan())
+    instrument = SimulatedInstrument(experiment, course)
     chosen = spread_slots(reader.reconstructed(), most=_MOST_COMPARED)
     scores: dict[str, list[float]] = {name: [] for name in _METRICS}
     for key in chosen:

@@ -79,7 +79,7 @@ class LivingCells:
         return _rebuild, (self.spec, self.seed, self.wavelength_um, self.style)
 
     def census(
-        self, timepoint: int, position: int, shape: tuple[int, int], pixel_um: float
+        self, timepoint: float, position: int, shape: tuple[int, int], pixel_um: float
     ) -> list[CellRecord]:
         """The truth about every cell whose middle lies in a field, in the order of its names."""
         grid = Grid(shape, pixel_um)
@@ -106,7 +106,9 @@ class LivingCells:
             if abs(x) < half_x and abs(y) < half_y
         ]
 
-    def _population(self, timepoint: int, position: int, grid: Grid) -> tuple[Population, Borders]:
+    def _population(
+        self, timepoint: float, position: int, grid: Grid
+    ) -> tuple[Population, Borders]:
         checked_indices(timepoint, position)
         time_h = timepoint * self.spec.timepoint_min / 60
         return population_at(
@@ -114,7 +116,7 @@ class LivingCells:
         )
 
     def render(
-        self, timepoint: int, position: int, shape: tuple[int, int], pixel_um: float
+        self, timepoint: float, position: int, shape: tuple[int, int], pixel_um: float
     ) -> tuple[Floats, Floats]:
         """Phase in radians and absorption (amplitude lost, relative), both ``[Y, X]``."""
         grid = Grid(shape, pixel_um)

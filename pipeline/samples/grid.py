@@ -61,7 +61,7 @@ class Grid:
         return [(i, j) for i in spans[0] for j in spans[1]]
 
 
-def checked_indices(timepoint: int, position: int) -> None:
+def checked_indices(timepoint: float, position: int) -> None:
     """Refuse indices that no plan has.
 
     Raises

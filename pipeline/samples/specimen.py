@@ -16,14 +16,15 @@ class Specimen(Protocol):
     """A thin specimen, a pure function of its indices: the field behind it is ``(1 - absorption) exp(iφ)``."""
 
     def render(
-        self, timepoint: int, position: int, shape: tuple[int, int], pixel_um: float
+        self, timepoint: float, position: int, shape: tuple[int, int], pixel_um: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Pixel means on a grid whose middle is the position's middle.
 
         Parameters
         ----------
         timepoint, position
-            Any order, any process: the same indices give the same bits.
+            Any order, any process: the same indices give the same bits. A specimen that is looked at between two
+            timepoints has a fraction.
         shape
             (y, x) in pixels.
         pixel_um

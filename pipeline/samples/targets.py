@@ -44,7 +44,7 @@ class PhaseTarget:
         return _rebuild, (self.spec, self.seed)
 
     def render(
-        self, timepoint: int, position: int, shape: tuple[int, int], pixel_um: float
+        self, timepoint: float, position: int, shape: tuple[int, int], pixel_um: float
     ) -> tuple[Floats, Floats]:
         """As `Specimen.render`; the same at every timepoint."""
         checked_indices(timepoint, position)

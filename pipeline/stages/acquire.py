@@ -11,6 +11,7 @@ from pipeline.stages.dose import DoseMeter, UnstoredLight
 from pipeline.stages.light import LightGuard
 from pipeline.stages.light_mark import LightMark
 from pipeline.stages.orphan import watch_parent
+from pipeline.store.steering_file import SteeringFile
 from pipeline.telemetry import Telemetry
 
 
@@ -31,5 +32,14 @@ def acquire(context: StageContext, reporter: StageReporter) -> None:
         dose = DoseMeter(context.plan, limit_s, context.light_spent_s)
         unstored = UnstoredLight(context.run)
         Acquisition(
-            context.experiment, driver, light, ring, control, counters, reporter, dose, unstored
+            context.experiment,
+            driver,
+            light,
+            ring,
+            control,
+            counters,
+            reporter,
+            dose,
+            unstored,
+            SteeringFile(context.run),
         ).run(context.todo)

@@ -2,7 +2,8 @@
 
 Bursts span as many slots as they can: all of them where the interval is zero,
 those of one timepoint otherwise. A pause or stop ends the burst after the slot
-being exposed; an overflow ends it early, and the next slot begins a new one.
+being exposed; an overflow ends it early, and the next slot begins a new one. What people and controllers
+ask for (`Helm`), and probes of the focus (`FocusProber`), come between two timepoints.
 
 A slot in which the camera gets stuck is taken again, so often, and then left behind; devices
 that go away are opened again, for so long (`recovery:` in the experiment). Whatever happens,
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +33,14 @@ from pipeline.frames import FrameStatus, MissingReason, SlotKey, empty_records
 from pipeline.ring import Ring, WritableSlot
 from pipeline.stages.assembly import AccountError, SlotAssembler
 from pipeline.stages.bursts import bursts
-from pipeline.stages.clock import Clock, clock_for
+from pipeline.stages.clock import Clock, FastForward, clock_for
 from pipeline.stages.context import StageReporter
 from pipeline.stages.dose import DoseMeter, UnstoredLight, exposed
+from pipeline.stages.helm import Helm
 from pipeline.stages.light import LightGuard
+from pipeline.stages.probe import FocusProber
 from pipeline.stages.recovery import Outage, Tries
+from pipeline.store.steering_file import SteeringFile
 from pipeline.telemetry import StageWriter
 
 log = logging.getLogger("livephase")
@@ -46,6 +50,8 @@ _LOOK_S = 0.02
 _ENDING = (Command.STOP, Command.LEAVE_BACKLOG, Command.ABORT)
 # A ring that takes nothing for so long is not slow storage but a disk, or a recorder, that hangs.
 _FULL_RING_S = 5.0
+# A simulation in fast-forward gives its controllers as long as they would have had in life: more or less.
+_CONTROLLERS_S = 15.0
 
 
 class _NoRoom(Exception):  # noqa: N818 - not an error: a way out of the driver's call
@@ -66,6 +72,7 @@ class Acquisition:
         reporter: StageReporter,
         dose: DoseMeter,
         unstored: UnstoredLight,
+        steering: SteeringFile,
         clock: Clock | None = None,
     ) -> None:
         self._experiment = experiment
@@ -79,6 +86,10 @@ class Acquisition:
         self._dose = dose
         self._unstored = unstored
         self._clock = clock or clock_for(experiment)
+        self._helm = Helm(self._plan, driver, control, steering, reporter.message)
+        self._prober = FocusProber(
+            experiment, driver, light, control, counters, reporter, dose, unstored, steering
+        )
         self._assembler = SlotAssembler(self._plan, self._begin, self._published)
         self._tries = Tries(experiment.recovery)
         self._outage: Outage | None = None
@@ -90,23 +101,30 @@ class Acquisition:
         self._without_light: set[int] = set()  # positions that have had all of theirs
         self._held_s = 0.0
         self._late = False
+        self._start = 0.0  # of the series, by `_time`
+        self._whole = (
+            0  # the newest timepoint of this session of which no frame is missing, and one
+        )
 
     def run(self, todo: Sequence[SlotKey]) -> None:
         """Take every slot of `todo`, or as many as the orders allow."""
         self._check(self._driver.open())
         # Another run, or another program, may have left it on.
         self._light.off()
+        self._helm.begin(todo)
         # The first frames must not pay for the ring's page faults.
         self._ring.prefault()
         self._say(StageState.READY)
         while self._ordered() == Command.WAIT:
             self._idle()
         series_start: dict[int, float] = {}
-        for burst in bursts(self._plan, todo):
+        for burst in bursts(self._plan, todo, self._timepoints_in_a_burst()):
             # A resumed series goes on as if its first slot of today were on time.
-            start = series_start.setdefault(burst.series, self._time() - burst.due_s)
-            if not self._take_in_time(start + burst.due_s, burst.slots):
+            due_s = self._helm.course.due_s(burst.slots[0].timepoint)
+            self._start = series_start.setdefault(burst.series, self._time() - due_s)
+            if not self._take_in_time(burst.slots):
                 break
+        self._prober.close()
         self._light.off()
         self._say(StageState.FINISHED)
 
@@ -120,15 +138,57 @@ class Acquisition:
                 "set microscope.camera.shape_px and bit_depth to what the camera gives",
             )
 
-    def _take_in_time(self, due: float, slots: Sequence[SlotKey]) -> bool:
+    def _take_in_time(self, slots: Sequence[SlotKey]) -> bool:
         """Take slots once they are due, unless that was while devices were away. False: the session ends."""
         self._assembler.expect(slots)
         began, back = self._away
-        if self._plan.interval_s > 0 and began <= due < back - self._plan.interval_s:
+        interval_s = self._helm.course.last.interval_s
+        if self._plan.interval_s > 0 and began <= self._due(slots[0]) < back - interval_s:
             self._leave_behind()
-        elif not self._wait_until(due):
+        elif not (self._look_through(slots[0]) and self._wait_for(slots[0])):
             return False
         return self._take()
+
+    def _timepoints_in_a_burst(self) -> int:
+        """Most of them, where there is no interval: probes come between, and simulated controllers. 0: all."""
+        control = self._experiment.control
+        if control.controllers and isinstance(self._clock, FastForward):
+            return 1
+        return control.probe.every if control.probe else 0
+
+    def _due(self, slot: SlotKey) -> float:
+        """When a slot's timepoint is due, by `_time`. Moves when the interval is changed."""
+        return self._start + self._helm.course.due_s(slot.timepoint)
+
+    def _look_through(self, slot: SlotKey) -> bool:
+        """Probe the focus before this slot, if it is time. False: the session ends."""
+        if not self._prober.is_due(slot):
+            return True
+        began = self._time()
+        if not self._obey():
+            return False
+        try:
+            probed = self._prober.take(slot)
+        except DriverError as error:
+            return self._recover(error, began)
+        return self._wait_for_decisions(slot.timepoint + 1 if probed else 0)
+
+    def _wait_for_decisions(self, probes: int = 0) -> bool:
+        """In fast-forward: let controllers finish with the last timepoint, and with so many timepoints' probes.
+
+        In life nobody waits for a controller. False: the session ends.
+        """
+        if not (self._experiment.control.controllers and isinstance(self._clock, FastForward)):
+            return True
+        patience = time.monotonic() + _CONTROLLERS_S
+        while time.monotonic() < patience:
+            decided = self._control.decided()
+            if decided[0] >= self._whole and decided[1] >= probes:
+                break
+            if not self._obey():
+                return False
+            self._idle()
+        return True
 
     def _take(self) -> bool:
         """Take the expected slots in one burst, or in several after overflows, pauses and failures.
@@ -149,6 +209,7 @@ class Acquisition:
             slots = self._assembler.to_expose
             if not slots:
                 break
+            slots = self._up_to_a_turn(slots)
             self._say(StageState.RUNNING)
             try:
                 if not self._burst(slots):
@@ -157,6 +218,15 @@ class Acquisition:
                 if not self._recover(error, began):
                     return False
         return True
+
+    def _up_to_a_turn(self, slots: list[SlotKey]) -> list[SlotKey]:
+        """Deal with what was asked, if a timepoint begins here; the slots to take before that can be done."""
+        if not self._helm.pending:
+            return slots
+        if not self._plan.begins_timepoint(slots[0]):
+            return [slot for slot in slots if slot.timepoint == slots[0].timepoint]
+        self._helm.turn(slots[0], self._time() - self._start)
+        return slots
 
     def _burst(self, slots: Sequence[SlotKey]) -> bool:
         """One burst, over these slots or as many of them as it lasts for. False: the light went off for good."""
@@ -170,10 +240,10 @@ class Acquisition:
                 self._say_exposing(False)
         if not armed:
             return False
-        undisturbed = self._drain_burst()
+        undisturbed = self._drain_burst(spans=slots[0].timepoint != slots[-1].timepoint)
         if self._experiment.safety.dark_after_s == 0:
             self._light.off()
-        if undisturbed and self._assembler.to_expose == slots:
+        if undisturbed and self._assembler.to_expose[:1] == slots[:1]:
             raise CameraTimeoutError(
                 f"the camera was armed at {slots[0]} and gave no frame",
                 "check the camera and its trigger, then `--resume`",
@@ -181,11 +251,14 @@ class Acquisition:
         self._say_exposing(False)
         return True
 
-    def _drain_burst(self) -> bool:
-        """Take frames until the burst is over; whether it came to its own end, without an order."""
+    def _drain_burst(self, spans: bool) -> bool:
+        """Take frames until the burst is over; whether it came to its own end, without an order.
+
+        One that `spans` timepoints is ended for what was asked meanwhile.
+        """
         stopping = False
         while True:
-            if not stopping and self._ordered() != Command.RUN:
+            if not stopping and (self._ordered() != Command.RUN or (spans and self._helm.pending)):
                 self._driver.stop_burst()
                 stopping = True
             try:
@@ -290,7 +363,7 @@ class Acquisition:
             f"the devices are back after {self._outage.lasted_s(self._clock.now()):.0f} s"
         )
         self._away = self._went_away, self._time()
-        if 0 < self._plan.interval_s < self._time() - began:
+        if self._plan.interval_s and 0 < self._helm.course.last.interval_s < self._time() - began:
             # Taken now it would be at the wrong time.
             self._leave_behind()
         else:
@@ -308,13 +381,17 @@ class Acquisition:
     def _rest(self, seconds: float) -> bool:
         """Let time pass, orders obeyed. False: the session ends."""
         until = self._time() + seconds
+        return self._rest_until(lambda: until)
+
+    def _rest_until(self, until: Callable[[], float]) -> bool:
+        """Let time pass, orders obeyed, up to a time that may move meanwhile. False: the session ends."""
         while True:
             held = self._held_s
             if not self._obey():
                 return False
             if self._outage is not None:
                 self._outage.hold(self._held_s - held)
-            left = until - self._time()
+            left = until() - self._time()
             if left <= 0:
                 return True
             self._control.beat()
@@ -414,6 +491,8 @@ class Acquisition:
         self._counters.add("slots_published", 1)
         self._dose.spend(key, exposed(records))
         self._counters.set("light_dose_seconds", float(self._dose.spent_s.max()))
+        if (records["status"] == FrameStatus.WRITTEN).all():
+            self._whole = key.timepoint + 1
         if (records["status"] == FrameStatus.WRITTEN).any():
             self._worked, self._outage = True, None
             self._tries.worked()
@@ -421,22 +500,31 @@ class Acquisition:
             self._counters.add(f"frames_missing_{MissingReason(reason).name.lower()}", 1)
         self._counters.set("ring_fill", self._ring.fill)
 
-    def _wait_until(self, due: float) -> bool:
-        """Wait for a burst's time, the clock held while paused. False: the session ends."""
-        if due - self._time() > self._experiment.safety.dark_after_s:
+    def _wait_for(self, slot: SlotKey) -> bool:
+        """Wait for the time of a burst that begins with this slot; pauses hold the clock. False: the session ends."""
+        if self._due(slot) - self._time() > self._experiment.safety.dark_after_s:
             try:
                 self._light.off()
             except DriverError as error:
-                if not self._recover(error, due):
+                if not self._recover(error, self._due(slot)):
                     return False
-        if not self._rest(due - self._time()):
+        if not self._wait_for_decisions():
             return False
-        self._say_if_late(self._time() - due)
+
+        def due() -> float:
+            # A shorter interval is felt at once, not after the long one before.
+            if self._helm.pending and self._plan.begins_timepoint(slot):
+                self._helm.turn(slot, self._time() - self._start)
+            return self._due(slot)
+
+        if not self._rest_until(due):
+            return False
+        self._say_if_late(self._time() - self._due(slot))
         return True
 
     def _say_if_late(self, late_s: float) -> None:
         """Say once when timepoints come later than planned, and again after they were on time."""
-        late = late_s > self._plan.interval_s > 0
+        late = self._plan.interval_s > 0 and late_s > self._helm.course.last.interval_s
         if late and not self._late:
             self._reporter.message(
                 f"timepoints are {late_s:.1f} s late: the interval is shorter than a timepoint takes"

@@ -118,6 +118,15 @@ class DoseMeter:
         self.spent_s[slot.position] += light_s
         return light_s
 
+    def spend_beside(self, position: int, light_s: float) -> None:
+        """Count light that no frame of the plan has cost."""
+        self.spent_s[position] += light_s
+
+    def can_spare(self, position: int, light_s: float, timepoints: int) -> bool:
+        """Whether a position may have light beside the plan, and still all of so many timepoints."""
+        planned = timepoints * self._slot_s
+        return bool(self.spent_s[position] + light_s + planned <= self._limit_s)
+
     def too_much(self, slots: Iterable[SlotKey]) -> list[SlotKey]:
         """Which of these slots, taken in this order, their positions can't bear."""
         if not np.isfinite(self._limit_s) or not self._slot_s:

@@ -88,6 +88,7 @@ METRICS: Final = (
         for reason in MissingReason
         if reason is not MissingReason.NONE
     ),
+    Metric("probe_frames", "counter", "Frames taken beside the plan, to probe the focus."),
     Metric("slots_published", "counter", "Timepoints and positions handed over by acquisition."),
     Metric("slots_committed", "counter", "Timepoints and positions recorded in the raw ledger."),
     Metric("slots_reconstructed", "counter", "Phase images recorded in the phase ledger."),

@@ -14,6 +14,7 @@ from pipeline.frames import FrameStatus
 from pipeline.lifecycle.care import care_report
 from pipeline.lifecycle.report.about import provenance
 from pipeline.lifecycle.report.calibration import calibration_report
+from pipeline.lifecycle.report.control import control_report
 from pipeline.lifecycle.report.light import light_report
 from pipeline.lifecycle.report.trust import TRUST_FIELDS, finite, quantile, trust_report
 from pipeline.lifecycle.sessions import Session, read_sessions
@@ -79,6 +80,7 @@ def report_figures(folder: RunFolder, experiment: Experiment, reader: RunReader)
         "calibration": calibration,
         **provenance(folder, experiment),
     }
+    report |= {"control": control} if (control := control_report(folder)) else {}
     if experiment.microscope.driver == "simulator" and done.any():
         from pipeline.lifecycle.truth import quality_against_truth  # noqa: PLC0415 - imports the simulator
 

@@ -167,12 +167,6 @@ def alarms_html(care: Any) -> str:
     return (_records_html(alarms) if alarms else "") + paused
 
 
-def actions_html(file: Path) -> str:
-    """What controllers did, where there are any."""
-    actions = list(_lines(file))
-    return _records_html(actions) if actions else ""
-
-
 def _records_html(records: Sequence[Any]) -> str:
     """Mappings as a table, whatever their keys are; the last ones where they are many."""
     shown = [r for r in records if isinstance(r, dict)][-_MOST_ACTIONS:]

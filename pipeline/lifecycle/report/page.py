@@ -16,10 +16,10 @@ from pipeline.lifecycle.report.about import (
     trust_words,
 )
 from pipeline.lifecycle.report.calibration import calibration_html
+from pipeline.lifecycle.report.control import control_html
 from pipeline.lifecycle.report.course import course_html
 from pipeline.lifecycle.report.gaps import gaps_html
 from pipeline.lifecycle.report.history import (
-    actions_html,
     alarms_html,
     events_html,
     held_times,
@@ -52,7 +52,7 @@ def report_page(
         "phase": ("Phase", _reconstruction_table(report) if report["reconstructed"] else ""),
         "trust": ("Trust", _trust(report) + folded("What this means", trust_words(report))),
         "alarms": ("Alarms", alarms_html(report.get("care"))),
-        "actions": ("Actions of controllers", actions_html(folder.path / "actions.jsonl")),
+        "steering": ("Steering", control_html(folder, report)),
         "light": ("Light", light_html(report)),
         "calibration": ("Calibration", calibration_html(report["calibration"])),
         "sessions": (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.lifecycle.report.calibration import calibration_line
+from pipeline.lifecycle.report.control import control_line
 from pipeline.lifecycle.report.light import light_line
 from pipeline.lifecycle.report.trust import trust_lines
 from pipeline.store.run_folder import RunState
@@ -37,6 +38,7 @@ def report_text(
         )
     lines += [f"  {line}" for line in trust_lines(report)]
     lines.append(f"  light    {light_line(report)}")
+    lines += [f"  control  {line}"] if (line := control_line(report)) else []
     lines.append(f"  calibration {calibration_line(report['calibration'])}")
     lines.append(f"  report   {page or folder / 'report.html'}")
     return "\n".join(lines)
