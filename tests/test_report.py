@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 def with_truth(monkeypatch, image):
     instrument = SimpleNamespace(truth=lambda *key: (image, image))
-    monkeypatch.setattr(truth, "SimulatedInstrument", lambda experiment: instrument)
+    monkeypatch.setattr(truth, "SimulatedInstrument", lambda experiment, course=None: instrument)
 
 
 @pytest.mark.parametrize("shape", [(40, 30), (60, 45), (20, 90), (120, 90), (1, 1), (7, 13)])
