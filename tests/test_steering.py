@@ -116,7 +116,7 @@ def test_focus_is_kept_against_a_drift_that_nothing_reports(tmp_path):
     assert result.report["light_dose_s"]["position 0"] == pytest.approx(0.01 * n + 1.0)
     assert result.report["planned"] == result.report["written"] == n
     assert "extra frames" in result.text()
-    assert "Control" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Steering" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_probes_leave_no_trace_in_the_planned_frames(tmp_path):

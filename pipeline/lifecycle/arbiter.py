@@ -19,6 +19,7 @@ from pipeline.lifecycle.controller_process import ControllerProcess
 from pipeline.stages.context import StageContext
 from pipeline.store.run_folder import RunFolder
 from pipeline.store.steering_file import SteeringFile
+from pipeline.telemetry import StageWriter
 
 log = logging.getLogger("livephase")
 
@@ -33,6 +34,8 @@ class Arbiter:
     ----------
     tell
         Shows a line to the user.
+    counters
+        Told what took effect, and what controllers found of the focus.
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class Arbiter:
         experiment: Experiment,
         control: Control,
         tell: Callable[[str], None],
+        counters: StageWriter,
     ) -> None:
         self._experiment = experiment
         self._control = control
         self._tell = tell
+        self._counters = counters
         self._log = ActionLog(folder.path)
         self._steering = SteeringFile(folder.path)
         self._controllers: list[ControllerProcess] = []
@@ -53,6 +58,7 @@ class Arbiter:
         self._number = self._answered = self._steering.last_number()
         self._held = Target(0, last.interval_s, last.focus_um, last.stage_um)
         control.aim(self._held)
+        counters.set("interval_seconds", last.interval_s)
 
     def start(self, context: StageContext) -> None:
         """Start the experiment's controllers."""
@@ -95,6 +101,8 @@ class Arbiter:
             self._log.add(by=entry.use, outcome="failed", why=line["why"])
             return
         about = {k: line[k] for k in ("timepoint", "position", "seen", "took_s")}
+        if "defocus_um" in line["seen"]:
+            self._counters.set("focus_error_um", line["seen"]["defocus_um"])
         if not line["actions"]:
             # A quiet result is no news; a probe that was not believed is.
             if controller.looks_at == "probes":
@@ -152,6 +160,8 @@ class Arbiter:
         line: dict[str, Any] = {"number": taken.number, "timepoint": taken.timepoint}
         if not taken.refused:
             self._log.add(**line, outcome="applied")
+            self._counters.add("actions_applied", 1)
+            self._counters.set("interval_seconds", self._control.target.interval_s)
             return
         why = self._steering.refusal(taken.number)
         self._log.add(**line, outcome="refused", why=why)

@@ -194,7 +194,11 @@ class Supervisor:
                 if self._todo:
                     self._keeper = LightKeeper(self._folder.path, self._experiment)
                     self._arbiter = Arbiter(
-                        self._folder, self._experiment, self._control, self._progress.message
+                        self._folder,
+                        self._experiment,
+                        self._control,
+                        self._progress.message,
+                        self._counters,
                     )
                 for entry in self._entries():
                     self._stages.append(StageProcess(*entry))

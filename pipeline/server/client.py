@@ -113,6 +113,18 @@ class Client:
         """At once; the run is marked aborted."""
         return self.ask("abort")
 
+    def set_interval(self, seconds: float) -> str:
+        """From one timepoint to the next, from the next one on; what it will be."""
+        return self._post(Said, "interval", {"interval_s": seconds}).text
+
+    def refocus(self, dz_um: float) -> str:
+        """Move the plane in focus before the next timepoint; what it will be."""
+        return self._post(Said, "refocus", {"dz_um": dz_um}).text
+
+    def move(self, dx_um: float, dy_um: float) -> str:
+        """Move the stage before the next timepoint; what it will be."""
+        return self._post(Said, "move", {"dx_um": dx_um, "dy_um": dy_um}).text
+
     def snapshot(self, experiment: str | None = None) -> list[str]:
         """Files of what is to be seen now, relative to the service's home."""
         return self._post(Files, "snapshot", {"experiment": experiment}, _LONG_S).files

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from pipeline import actions
+from pipeline.actions import SetInterval
 from pipeline.experiment import Experiment
 from pipeline.server.models import (
     CalibrationWish,
@@ -15,6 +17,9 @@ from pipeline.server.models import (
     Examples,
     ExperimentText,
     Files,
+    Interval,
+    Move,
+    Refocus,
     Said,
     Snap,
     Status,
@@ -72,6 +77,21 @@ def control_routes(service: Service) -> APIRouter:
         ("abort", "At once; what is complete is kept. The run is marked aborted."),
     ):
         api.post(f"/{name}", name=name, description=words)(_asking(service, name))
+
+    @api.post("/interval")
+    def interval(asked: Interval) -> Said:
+        """From one timepoint to the next, from the next one on."""
+        return Said(text=service.act(SetInterval(asked.interval_s)))
+
+    @api.post("/refocus")
+    def refocus(asked: Refocus) -> Said:
+        """Move the plane in focus before the next timepoint."""
+        return Said(text=service.act(actions.Refocus(asked.dz_um)))
+
+    @api.post("/move")
+    def move(asked: Move) -> Said:
+        """Move the stage before the next timepoint."""
+        return Said(text=service.act(actions.Move(asked.dx_um, asked.dy_um)))
 
     @api.post("/snapshot")
     def snapshot(asked: Snap | None = None) -> Files:

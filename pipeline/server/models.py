@@ -35,13 +35,13 @@ class Interval(_Asked):
 
 
 class Refocus(_Asked):
-    """Move the focus, for this timepoint's end and from then on."""
+    """Move the plane in focus, from the next timepoint on; +z: downstream of the specimen."""
 
     dz_um: float = Field(ge=-1000, le=1000)
 
 
 class Move(_Asked):
-    """Move the stage, for this timepoint's end and from then on."""
+    """Move the stage, from the next timepoint on."""
 
     dx_um: float = Field(ge=-100_000, le=100_000)
     dy_um: float = Field(ge=-100_000, le=100_000)
@@ -178,6 +178,13 @@ class RunStatus(BaseModel):
     disk_left_s: float | None = None
     restarts: dict[str, int] = Field(default_factory=dict)
     interval_s: float
+    focus_um: float = 0.0
+    """Of the plane in focus, from where the experiment has it."""
+    stage_um: tuple[float, float] = (0.0, 0.0)
+    """Of the stage, from where the experiment has it."""
+    focus_error_um: float | None = None
+    """As a controller measured it last."""
+    actions_applied: int = 0
     pixel_um: float
     alarms: list[ActiveAlarm] = Field(default_factory=list)
     suspended: str | None = None

@@ -242,6 +242,11 @@ class RunWatch:
             "restarts": {
                 stage: int(n) for stage, n in telemetry.by_stage("stage_restarts").items() if n
             },
+            "interval_s": self._interval_s(),
+            "focus_um": live.control.target.focus_um,
+            "stage_um": list(live.control.target.stage_um),
+            "focus_error_um": finite(telemetry.value("focus_error_um")),
+            "actions_applied": telemetry.total("actions_applied"),
             "frames_per_s": self._rate(),
             "disk_left_s": self._disk_left_s(),
         }
@@ -307,4 +312,9 @@ class RunWatch:
         rate = figures["frames_per_s"]
         if not rate:
             return None
-        return float(np.maximum(left / rate, slots * plan.interval_s))
+        return float(np.maximum(left / rate, slots * self._interval_s()))
+
+    def _interval_s(self) -> float:
+        """From one timepoint to the next, as it is by now."""
+        interval = None if self._live is None else self._live.telemetry.value("interval_seconds")
+        return self.plan.interval_s if finite(interval) is None else float(interval or 0.0)

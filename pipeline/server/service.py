@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline import __version__
+from pipeline.actions import Action
 from pipeline.errors import LivephaseError, RunFolderError
 from pipeline.experiment import read_experiment
 from pipeline.instrument import resolve_exposures
@@ -16,7 +17,7 @@ from pipeline.lifecycle.after_service import take_hung_run
 from pipeline.lifecycle.care import read_care
 from pipeline.lifecycle.light_off import make_dark_before_all
 from pipeline.lifecycle.preflight import check_disk, estimate
-from pipeline.lifecycle.remote import ask
+from pipeline.lifecycle.remote import act, ask
 from pipeline.methods.registry import available_methods
 from pipeline.server.events import Events
 from pipeline.server.home import Home
@@ -139,6 +140,12 @@ class Service:
     def ask(self, request: str) -> str:
         """Ask the run to pause, resume, stop or abort; what it will do. Raises `RunFolderError`."""
         said = ask(self.run_folder().path, request)
+        self.events.add("info", "service", said)
+        return said
+
+    def act(self, action: Action) -> str:
+        """Have something done between two timepoints; what it will be. Raises `RunFolderError`."""
+        said = act(self.run_folder().path, action)
         self.events.add("info", "service", said)
         return said
 

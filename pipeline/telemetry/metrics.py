@@ -242,5 +242,5 @@ METRICS: Final = (
         "Distance of the specimen from the focus that is kept, as last measured.",
         default=math.nan,
     ),
-    Metric("controller_actions", "counter", "Actions of controllers that were carried out."),
+    Metric("actions_applied", "counter", "Actions of people and controllers that took effect."),
 )
