@@ -12,8 +12,23 @@ from pipeline.server.events import Events, Level
 # Of one look: a run that floods its log must not flood the page.
 _MOST_BYTES = 64_000
 _LEVELS: dict[str, Level] = {"warning": "warning", "error": "error", "critical": "error"}
-# Plain ones that people follow a run by.
-_TOLD = {"state": "the run is {state}", "paused": "paused: the light is off", "resumed": "going on"}
+# Short ones, whose fields say the rest, as people follow a run by them.
+_TOLD = {
+    "state": "the run is {state}",
+    "paused": "paused: the light is off",
+    "resumed": "going on",
+    "alarm": "{alarm} {state}: {text}",
+    "suspended": "paused by itself: {alarms}",
+    "no longer suspended": "no longer paused by itself: {how}",
+}
+
+
+class _Fields(dict[str, Any]):
+    """Of a line: those that it lacks are left out, lists are read out."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = self.get(name, "")
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 class LogFollower:
@@ -42,10 +57,10 @@ class LogFollower:
             entry: dict[str, Any] = json.loads(line)
             level = _LEVELS.get(entry["level"])
             text = str(entry["message"])
-            if level is None:
-                if text not in _TOLD:
-                    return
-                level, text = "info", _TOLD[text].format_map(entry)
+            if text in _TOLD:
+                level, text = level or "info", _TOLD[text].format_map(_Fields(entry)).strip(": ")
+            elif level is None:
+                return
             when = datetime.fromisoformat(entry["time"]).timestamp()
         except (ValueError, LookupError, TypeError):
             return  # a line that was cut off by a kill

@@ -173,6 +173,9 @@ class RunStatus(BaseModel):
     alarm: float | None = None
     scale_uncertainty: float | None = None
     light_s: float = 0.0
+    """How long the specimen was lit in this session."""
+    light_dose_s: float = 0.0
+    """Seconds of full brightness at the position that had most of them."""
     light_on: bool = False
     disk_free_bytes: int | None = None
     disk_left_s: float | None = None

@@ -237,6 +237,7 @@ class RunWatch:
             "alarm": finite(telemetry.value("alarm")),
             "scale_uncertainty": finite(telemetry.value("phase_scale_uncertainty")),
             "light_s": telemetry.value("light_seconds"),
+            "light_dose_s": telemetry.value("light_dose_seconds"),
             "light_on": bool(telemetry.value("light_on")),
             "disk_free_bytes": shutil.disk_usage(self.folder.path).free,
             "restarts": {

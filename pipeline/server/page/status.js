@@ -69,7 +69,7 @@ const FIGURES = [
     id: "light",
     label: "Light dose",
     explain: "Seconds of full brightness that the specimen got so far, and whether the light is on.",
-    value: (run) => `${number(run.light_s)} s`,
+    value: (run) => `${number(run.light_dose_s)} s`,
     more: (run) => (run.light_on ? "light on" : "light off"),
   },
   {
