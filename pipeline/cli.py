@@ -430,8 +430,9 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of dl_srqpi base, fast, sub_pixel, paper (width 64) or srcnn; of neuph compact or paper. The first "
-            "of them, or that of the weights to begin from, if not given.",
+            help="Of dl_srqpi base, fast, sub_pixel, paper (width 64) or srcnn; of neuph compact or paper, or to see "
+            "what a part is worth cnn_decoder or no_darkfield. The first of them, or that of the weights to begin from, if "
+            "not given.",
         ),
     ] = None,
     conditions: Annotated[
@@ -460,6 +461,13 @@ def train(
             help="A recording of one's own; repeatable. Of dl_srqpi a through-focus run: TIE at its full resolution is "
             "the label, its binned frames the input. Of neuph the experiment file of a single-LED recording: Fourier "
             "ptychography is the label, sums of its LEDs the input.",
+        ),
+    ] = None,
+    specimens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="living|stained",
+            help="Of neuph: what is simulated. stained: smears and sections, which absorb; living if not given.",
         ),
     ] = None,
     fields: Annotated[
@@ -494,6 +502,7 @@ def train(
         scope=conditions,
         upsampling=upsampling,
         begin_from=begin_from,
+        specimens=specimens,
         fields=fields,
         batch=batch,
         recordings=recording or [],
