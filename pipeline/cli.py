@@ -431,8 +431,8 @@ def train(
         typer.Option(
             metavar="NAME",
             help="Of dl_srqpi base, fast, sub_pixel, paper (width 64) or srcnn; of neuph compact or paper, or to see "
-            "what a part is worth cnn_decoder or no_darkfield. The first of them, or that of the weights to begin from, if "
-            "not given.",
+            "what a part is worth cnn_decoder or no_darkfield. The first of them, or that of the weights to begin "
+            "from, if not given.",
         ),
     ] = None,
     conditions: Annotated[
@@ -530,6 +530,15 @@ def evaluate(
             "base if not given.",
         ),
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FPM.yaml",
+            help="Of neuph, for real light: the experiment (method: fpm) of a recording LED by LED of the field that "
+            "--experiment takes its patterns' frames of; its Fourier ptychography is what NeuPh and DPC are held "
+            "against.",
+        ),
+    ] = None,
     srcnn: Annotated[
         Path | None,
         typer.Option(
@@ -541,7 +550,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="For the tables as JSON and Markdown, and plots; none if not given.",
+            help="For the tables as JSON and Markdown, and plots or pictures; none if not given. Of dl_srqpi, and of "
+            "neuph with --reference.",
         ),
     ] = None,
     quick: Annotated[
@@ -557,15 +567,17 @@ def evaluate(
     from pipeline.evaluation.fpm import fpm_text
     from pipeline.evaluation.markdown import tables_text
     from pipeline.evaluation.neuph.evaluate import neuph_text
+    from pipeline.evaluation.neuph.real import real_text
     from pipeline.experiment import load_experiment
     from pipeline.lifecycle.demo import demo_experiment
 
     loaded = demo_experiment(method) if experiment is None else load_experiment(experiment)
-    texts = {"fpm": fpm_text, "neuph": neuph_text}
+    texts = {"fpm": fpm_text, "neuph": real_text if reference else neuph_text}
     result = evaluate_method(
         method,
         loaded,
         weights=weights,
+        reference=None if reference is None else load_experiment(reference),
         srcnn=srcnn,
         out=out,
         quick=quick,

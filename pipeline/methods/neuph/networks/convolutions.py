@@ -52,7 +52,10 @@ class ConvolutionDecoder(nn.Module):
         image = self(latent).float()
         y, x = ((at * self.grid).floor().long() for at in (rows, columns))
         images = torch.arange(len(latent), device=latent.device)[:, None]
-        return image[images, y.clamp(0, image.shape[1] - 1), x.clamp(0, image.shape[2] - 1)]
+        out: torch.Tensor = image[
+            images, y.clamp(0, image.shape[1] - 1), x.clamp(0, image.shape[2] - 1)
+        ]
+        return out
 
 
 class ReadyConvolutions:
