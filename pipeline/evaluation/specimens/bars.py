@@ -21,7 +21,7 @@ EXTENT_UM = _ROWS * _PITCH_UM
 HEIGHT_RAD = 0.6
 _STREAM = 8_143
 # In periods: edge of a group's place, within which it lies anywhere, and the bars' length.
-_PLACE, _LONG = 4.0, 2.5
+_PLACE, _LONG = 3.4, 2.5
 # Of the frequency: what counts as being of a period.
 _BAND = 0.2
 
