@@ -24,6 +24,7 @@ _MOST_BODIES = 1200
 # Of the amplitude: what a stain takes inside bodies, and a dark one inside a few of them.
 _STAIN, _DARK = (0.02, 0.45), (0.4, 0.85)
 _DARK_SHARE = 0.06
+_HEIGHTS_RAD = (0.08, 1.2)
 # Grain of the mount, rms: radians, and twice that of the amplitude.
 _GRAIN = (0.005, 0.2)
 _MOST_ABSORBED = 0.92
@@ -59,7 +60,8 @@ def stained_field(seed: int, shape: tuple[int, int], pixel_um: float) -> tuple[F
     else:
         draw = training_field if kind < _SMEARS + _CULTURES else natural_field
         phase = draw(seed, grid.shape, CANVAS_UM)
-        phase *= np.float32(min(1.0, rng.uniform(0.4, 2.0) / max(float(phase.max()), 1e-6)))
+        highest = float(np.exp(rng.uniform(np.log(0.15), np.log(1.6))))
+        phase *= np.float32(highest / max(float(phase.max()), 1e-6))
         stain = phase if rng.random() < 0.5 else draw(seed + 1, grid.shape, CANVAS_UM)
         stain = stain / np.float32(max(float(stain.max()), 1e-6))
         absorption = np.float32(rng.uniform(0, 0.6)) * stain
@@ -85,7 +87,8 @@ def _smear(rng: np.random.Generator, grid: Grid) -> tuple[Floats, Floats]:
     spacing = max(2 * radius * float(rng.uniform(0.7, 1.6)), least_spacing(grid, _MOST_BODIES))
     gap = float(rng.uniform(0.5, 1.0)) * min(2 * radius, spacing)
     places = scatter(rng, grid, spacing, gap, float(rng.choice([0, rng.random()])))
-    height, edge = float(rng.uniform(0.15, 1.6)), float(rng.uniform(0.4, 1.6))
+    # Thin and dark as often as thick and clear: the contrast of a stained frame is not the phase's.
+    height, edge = float(np.exp(rng.uniform(*np.log(_HEIGHTS_RAD)))), float(rng.uniform(0.4, 1.6))
     hollow, rim = float(rng.uniform(0, 0.6)), float(rng.uniform(-0.3, 0.8))
     stain, piled = float(rng.uniform(*_STAIN)), rng.random() < 0.5
     dark_share = float(rng.uniform(0, _DARK_SHARE))
@@ -105,7 +108,7 @@ def _smear(rng: np.random.Generator, grid: Grid) -> tuple[Floats, Floats]:
         if rng.random() < dark_share:
             core = ramp(inside - np.float32(rng.uniform(0, 0.3) * size), edge)
             taken = np.maximum(taken, np.float32(rng.uniform(*_DARK)) * core)
-            own = own + np.float32(rng.uniform(0, 1.5)) * core
+            own = own + np.float32(rng.uniform(-0.5, 0.8)) * core
         for image, values in ((phase, own), (absorption, taken)):
             part = image[patch.where]
             if piled:

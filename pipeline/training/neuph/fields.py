@@ -41,7 +41,7 @@ _MARGIN = 3.0
 # Of the amplitude: stained cells take more light than living ones.
 _STAINED, _MOST_ABSORPTION = 0.3, 0.3
 # Of a stained specimen's darkfield frames, in units of the brightfield background: a floor, and how much brighter.
-_STRAY, _HALO = (2e-4, 8e-3), 1.0
+_STRAY, _HALO = (3e-4, 1e-2), 1.5
 
 
 @dataclass(frozen=True)
