@@ -190,7 +190,7 @@ def train_neuph(
         settings,
         seed,
         budget,
-        f"{light.model_dump_json()}|{parent}|{_VERSION}|{[path.name for path in recordings]}",
+        f"{whole.model_dump_json()}|{parent}|{_VERSION}|{[path.name for path in recordings]}",
         out.with_suffix(_CHECKPOINT),
         device,
         validations=_VALIDATIONS,
