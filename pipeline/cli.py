@@ -540,8 +540,9 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of dl_srqpi base, fast, sub_pixel, paper (width 64) or srcnn; of neuph compact or paper. The first "
-            "of them, or that of the weights to begin from, if not given.",
+            help="Of dl_srqpi base, fast, sub_pixel, paper (width 64) or srcnn; of neuph compact or paper, or to see "
+            "what a part is worth cnn_decoder or no_darkfield. The first of them, or that of the weights to begin "
+            "from, if not given.",
         ),
     ] = None,
     conditions: Annotated[
@@ -570,6 +571,13 @@ def train(
             help="A recording of one's own; repeatable. Of dl_srqpi a through-focus run: TIE at its full resolution is "
             "the label, its binned frames the input. Of neuph the experiment file of a single-LED recording: Fourier "
             "ptychography is the label, sums of its LEDs the input.",
+        ),
+    ] = None,
+    specimens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="living|stained",
+            help="Of neuph: what is simulated. stained: smears and sections, which absorb; living if not given.",
         ),
     ] = None,
     fields: Annotated[
@@ -604,6 +612,7 @@ def train(
         scope=conditions,
         upsampling=upsampling,
         begin_from=begin_from,
+        specimens=specimens,
         fields=fields,
         batch=batch,
         recordings=recording or [],
@@ -631,6 +640,15 @@ def evaluate(
             "base if not given.",
         ),
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FPM.yaml",
+            help="Of neuph, for real light: the experiment (method: fpm) of a recording LED by LED of the field that "
+            "--experiment takes its patterns' frames of; its Fourier ptychography is what NeuPh and DPC are held "
+            "against.",
+        ),
+    ] = None,
     srcnn: Annotated[
         Path | None,
         typer.Option(
@@ -642,7 +660,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="For the tables as JSON and Markdown, and plots; none if not given.",
+            help="For the tables as JSON and Markdown, and plots or pictures; none if not given. Of dl_srqpi, and of "
+            "neuph with --reference.",
         ),
     ] = None,
     quick: Annotated[
@@ -658,15 +677,17 @@ def evaluate(
     from pipeline.evaluation.fpm import fpm_text
     from pipeline.evaluation.markdown import tables_text
     from pipeline.evaluation.neuph.evaluate import neuph_text
+    from pipeline.evaluation.neuph.real import real_text
     from pipeline.experiment import load_experiment
     from pipeline.lifecycle.demo import demo_experiment
 
     loaded = demo_experiment(method) if experiment is None else load_experiment(experiment)
-    texts = {"fpm": fpm_text, "neuph": neuph_text}
+    texts = {"fpm": fpm_text, "neuph": real_text if reference else neuph_text}
     result = evaluate_method(
         method,
         loaded,
         weights=weights,
+        reference=None if reference is None else load_experiment(reference),
         srcnn=srcnn,
         out=out,
         quick=quick,

@@ -10,19 +10,24 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.ndimage import gaussian_filter
 
 from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError
 from pipeline.evaluation import evaluate
 from pipeline.evaluation.forward import Conditions, image
 from pipeline.evaluation.neuph import plan as plans
+from pipeline.evaluation.neuph.densities import densities
 from pipeline.evaluation.neuph.evaluate import evaluate_neuph, neuph_text
-from pipeline.evaluation.neuph.fields import LEAVES, Light, pattern_field
+from pipeline.evaluation.neuph.fields import LEAVES, PERIODS_UM, Light, Reality, pattern_field
+from pipeline.evaluation.neuph.real import real_text
 from pipeline.evaluation.neuph.scores import FIGURES, frequency_measure, score
+from pipeline.evaluation.neuph.trials import trials
+from pipeline.evaluation.specimens.bars import HEIGHT_RAD, bar_target, made_up, squares, transfer
 from pipeline.evaluation.specimens.leaves import dead_leaves
 from pipeline.experiment import Optics, parse_experiment
 from pipeline.methods.neuph.fit import light_record
-from pipeline.methods.neuph.networks import NeuPh
+from pipeline.methods.neuph.networks import Grid, NeuPh
 from pipeline.methods.neuph.record import InputScale, NeuPhNetwork, TrainingRecord, WeightsRecord
 from pipeline.methods.neuph.weights import save_weights
 from pipeline.optics.forward import camera_intensity, thin_specimen
@@ -95,17 +100,16 @@ def test_figures():
     assert frequency_measure(truth + 5) == pytest.approx(frequency_measure(truth))
 
 
-def test_the_tables_of_tiny_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.evaluation.neuph.object_field._STEPS", 2)
-    data = copy.deepcopy(DEMO)
-    data["calibration"] = {"source": "none"}
-    experiment = parse_experiment(data)
-    light = light_record(experiment, Calibration())
-    network = NeuPhNetwork(blocks=1, features=4, hidden=8, layers=2)
+def tiny(path, light, name="own", **changes):
+    """Weights of a network that is not trained."""
+    network = NeuPhNetwork(blocks=1, features=4, hidden=8, layers=2, **changes)
+    images = sum(network.encoders)
     record = WeightsRecord(
+        name=name,
         network=network,
-        light=light,
-        scale=InputScale(mean=(0.0,) * 6, deviation=(1.0,) * 6),
+        light=light.model_copy(update={"patterns": light.patterns[: images - 1]}),
+        truth_na=light.synthetic_na,
+        scale=InputScale(mean=(0.0,) * images, deviation=(1.0,) * images),
         training=TrainingRecord(
             seed=0,
             steps=1,
@@ -119,11 +123,34 @@ def test_the_tables_of_tiny_weights(tmp_path, monkeypatch):
         ),
     )
     torch.manual_seed(0)
-    save_weights(NeuPh(network), record, tmp_path / "w.safetensors")
-    small = plans.NeuPhPlan(
-        "test", cells=(("amoeboid", 3),), leaves=(3,), field_px=32, tuning=(("mitotic", 3),)
+    save_weights(NeuPh(network), record, path)
+    return path
+
+
+def test_the_tables_of_tiny_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.evaluation.neuph.object_field._STEPS", 2)
+    data = copy.deepcopy(DEMO)
+    data["calibration"] = {"source": "none"}
+    experiment = parse_experiment(data)
+    light = light_record(experiment, Calibration())
+    weights = tiny(tmp_path / "w.safetensors", light)
+    ablations = {
+        "cnn_decoder": tiny(tmp_path / "cnn.safetensors", light, decoder="cnn", grid=4),
+        "no_darkfield": tiny(tmp_path / "blind.safetensors", light, darkfield=0),
+    }
+    monkeypatch.setattr(
+        "pipeline.evaluation.neuph.contenders.packaged", lambda name: [ablations[name]]
     )
-    result = evaluate_neuph(experiment, tmp_path / "w.safetensors", small, lambda _: None)
+    small = plans.NeuPhPlan(
+        "test",
+        cells=(("amoeboid", 3),),
+        leaves=(3,),
+        field_px=32,
+        tuning=(("mitotic", 3),),
+        tried=(("amoeboid", 3),),
+        trial_step=4,
+    )
+    result = evaluate_neuph(experiment, weights, small, lambda _: None)
     assert json.loads(json.dumps(result)) == result
     for name in (*FIGURES, "ssim_dead_leaves"):
         assert name in result
@@ -133,10 +160,131 @@ def test_the_tables_of_tiny_weights(tmp_path, monkeypatch):
     assert two["ssim"] > result["ssim"]
     assert result["baselines"]["fpm_multiplexed"]["ssim"] is not None
     assert result["baselines"]["per_object_field"]["mse"] is not None
-    assert result["baselines"]["ablation_no_darkfield"] is None
+    for row in ("ablation_cnn_decoder", "ablation_no_darkfield"):
+        assert result["baselines"][row]["mse"] not in (None, result["mse"])
+    believed, turned = result["trials"][:2]
+    assert believed["trial"] == "as believed"
+    assert "turned" in turned["trial"]
+    assert believed["dpc_two_axis"]["mse"] == two["mse"]
+    assert turned["dpc_two_axis"]["mse"] != two["mse"]
+    # The field is too small for the target of bars.
+    assert result["resolution"] is None
+    assert max(result["densities"]["disagreement"].values()) < 0.01
     text = neuph_text(result)
     assert "| dpc_two_axis" in text
-    assert "without a row: ablation_cnn_decoder" in text
+    assert "without a row" not in text
+    result["baselines"]["ablation_cnn_decoder"] = None
+    assert "without a row: ablation_cnn_decoder" in neuph_text(result)
+
+
+def test_bars_are_shown_blurred_or_the_wrong_way_round():
+    pixel_um, side = 0.25, 420
+    target = bar_target(PERIODS_UM, (side, side), pixel_um)
+    assert target.max() == pytest.approx(HEIGHT_RAD)
+    filled = [s for s in squares(PERIODS_UM) if s.period_um]
+    empty = next(s for s in squares(PERIODS_UM) if not s.period_um)
+    blurred = gaussian_filter(target, 0.5 / pixel_um)
+    shares = {}
+    for square in filled:
+        assert transfer(target, target, pixel_um, square) == pytest.approx(1)
+        assert transfer(-target, target, pixel_um, square) == pytest.approx(-1)
+        assert made_up(target, target, pixel_um, empty, square) == 0
+        shares.setdefault(square.period_um, []).append(transfer(blurred, target, pixel_um, square))
+    # As a Gaussian's transfer function has it, along both axes.
+    for period, found in shares.items():
+        expected = np.exp(-2 * (np.pi * 0.5 / period) ** 2)
+        assert found == pytest.approx([expected] * 2, abs=0.12)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, target.shape)
+    assert made_up(noise, target, pixel_um, empty, filled[-1]) > 0.05
+    with pytest.raises(ValueError, match="7 at most"):
+        squares((*PERIODS_UM, 9.0))
+
+
+class Function:
+    """A latent that isn't one: phase as a function of the place, smooth or with steps of a camera pixel."""
+
+    def __init__(self, finest, *, off=0.0):
+        self.finest_um, self._off = finest, off
+
+    def latent(self, frames, valid):
+        return frames
+
+    def query(self, latent, region, density):
+        grid = Grid.region((region.y, region.x), (region.height, region.width), density)
+        y, x = torch.meshgrid(grid.rows(), grid.columns(), indexing="ij")
+        phase = torch.sin(1.3 * x) + torch.cos(0.9 * y + 0.2 * x)
+        return phase + self._off * density
+
+
+def test_one_function_on_all_grids_and_one_that_depends_on_them():
+    frames = torch.zeros(5, 24, 24)
+    same = densities(Function(1.0), frames, 1.625, 0.8)
+    assert max(same["disagreement"].values()) < 1e-9
+    assert max(same["beyond"].values()) < 1e-6
+    assert same["points"]["105.9"] == 1060
+    other = densities(Function(1.0, off=0.01), frames, 1.625, 0.8)
+    assert other["disagreement"]["105.9"] > 0.1
+
+
+def test_the_array_is_moved_and_turned():
+    at = np.array([[0.1, 0.0]])
+    assert np.allclose(Reality(turned_deg=90).lit(at), [[0.0, 0.1]])
+    assert np.allclose(Reality(moved=(0.01, -0.02)).lit(at), [[0.11, -0.02]])
+    some = trials(0.1)
+    assert some[0].reality == Reality()
+    assert len({t.name for t in some}) == len(some)
+    assert some[1].reality.moved == pytest.approx((0.004, 0.0))
+
+
+# Real light; here a simulated recording
+
+
+def recording(**changes):
+    data = copy.deepcopy(DEMO)
+    data["microscope"]["camera"]["shape_px"] = [40, 40]
+    data["illumination"] = {
+        "source": "led_array",
+        "array": data["illumination"]["array"],
+        "one_by_one": {"na_max": 0.411, "exposure_ms": 10, "darkfield_exposure_ms": 100},
+    }
+    data["sequence"] = {"timepoints": 1}
+    data["calibration"] = {"source": "none"}
+    data["reconstruction"] = {"method": "fpm", "settings": {"rounds": 2, "iterations": 5}}
+    return parse_experiment(data | changes)
+
+
+def test_a_recording_led_by_led_is_a_reference(tmp_path):
+    data = copy.deepcopy(DEMO)
+    data["microscope"]["camera"]["shape_px"] = [40, 40]
+    data["calibration"] = {"source": "none"}
+    experiment = parse_experiment(data)
+    weights = tiny(tmp_path / "w.safetensors", light_record(experiment, Calibration()))
+    result = evaluate(
+        "neuph", experiment, weights=weights, reference=recording(), out=tmp_path / "out"
+    )
+    written = json.loads((tmp_path / "out" / "neuph_real.json").read_text(encoding="utf-8"))
+    assert written == result
+    assert (tmp_path / "out" / "neuph_real.png").stat().st_size > 10_000
+    two, flat, own = (result[n] for n in ("dpc_two_axis", "flat_image", "neuph"))
+    # DPC sees the same specimen as the reference; a network that was never trained sees nothing.
+    assert two["mse"] < 0.6 * flat["mse"]
+    assert own["mse"] > two["mse"]
+    assert result["neuph_is_closer"]["mse"] is False
+    assert "| dpc_two_axis" in real_text(result)
+    assert result["conditions"]["frames"] == 5
+
+
+def test_a_reference_of_something_else_is_refused(tmp_path):
+    experiment = parse_experiment(copy.deepcopy(DEMO))
+    weights = tiny(tmp_path / "w.safetensors", light_record(experiment, Calibration()))
+    other = {"optics": {**DEMO["optics"], "wavelength_um": 0.53}}
+    with pytest.raises(ExperimentError, match="wavelength"):
+        evaluate("neuph", experiment, weights=weights, reference=recording(**other))
+    with pytest.raises(ExperimentError, match="method: fpm"):
+        evaluate("neuph", experiment, weights=weights, reference=experiment)
+    with pytest.raises(ExperimentError, match="neuph's"):
+        evaluate("fpm", experiment, reference=recording())
 
 
 def test_what_it_has_not_got_is_refused(tmp_path):

@@ -21,9 +21,9 @@ from pipeline.experiment import parse_experiment
 from pipeline.frames import Region, SlotKey
 from pipeline.methods.contract import Continuous
 from pipeline.methods.neuph import NeuPhMethod
-from pipeline.methods.neuph.fit import light_record, matching_frames, weights_path
+from pipeline.methods.neuph.fit import light_record, matching_frames, read_record, weights_path
 from pipeline.methods.neuph.inputs import measured_scale, scaled
-from pipeline.methods.neuph.networks import FoldedDecoder, Grid, NeuPh
+from pipeline.methods.neuph.networks import ConvolutionDecoder, FoldedDecoder, Grid, NeuPh
 from pipeline.methods.neuph.record import (
     NETWORKS,
     InputScale,
@@ -157,6 +157,44 @@ def test_sizes():
 
     assert parameters("paper") == pytest.approx(29.9e6, rel=0.01)
     assert parameters("compact") < 2e6
+
+
+# The decoder of convolutions that the field is compared with
+
+
+CONVOLUTIONS = TINY.model_copy(update={"decoder": "cnn"})
+
+
+def test_convolutions_are_as_large_as_the_field():
+    field, convolutions = (
+        sum(p.numel() for p in NeuPh(NETWORKS[name]).decoder.parameters())
+        for name in ("compact", "cnn_decoder")
+    )
+    assert convolutions == pytest.approx(field, rel=0.1)
+
+
+def test_convolutions_are_asked_like_a_field():
+    """Their own grid gives their very pixels, in training and live; between them it is interpolated."""
+    torch.manual_seed(0)
+    decoder = ConvolutionDecoder(CONVOLUTIONS).eval()
+    latent = torch.randn(2, CONVOLUTIONS.latent, 5, 7, generator=torch.Generator().manual_seed(1))
+    network = NeuPh(CONVOLUTIONS)
+    network.decoder = decoder
+    ready = network.ready_decoder("cpu", torch.float32)
+    with torch.inference_mode():
+        image = decoder(latent)
+        assert image.shape == (2, 30, 42)
+        prepared = ready.prepared(latent)
+        assert prepared.shape == (2, 5, 7, 36)
+        assert torch.allclose(ready(prepared, Grid.whole((5, 7), 6)), image, atol=1e-5)
+        rows = torch.tensor([[0.25, 3.4], [4.9, 1.0]], dtype=torch.float64)
+        columns = torch.tensor([[6.9, 0.0], [2.26, 3.1]], dtype=torch.float64)
+        asked = decoder.asked(latent, rows, columns)
+        for b, q in np.ndindex(2, 2):
+            y, x = int(6 * rows[b, q]), int(6 * columns[b, q])
+            assert float(asked[b, q]) == pytest.approx(float(image[b, y, x]))
+        fine = ready(prepared, Grid.region((1, 1), (2, 2), 18))
+        assert torch.allclose(fine[:, 1::3, 1::3], image[:, 6:18, 6:18], atol=1e-5)
 
 
 def test_a_grid_needs_a_point():
@@ -324,6 +362,41 @@ def test_a_run_is_queried_later(weights, tmp_path):
         status, _, err = livephase("query", run, *wrong)
         assert status == 2
         assert words in err
+
+
+def saved(path, network, light, **more):
+    record = WeightsRecord(
+        network=network,
+        light=light,
+        scale=InputScale(
+            mean=(0.0,) * sum(network.encoders), deviation=(0.1,) * sum(network.encoders)
+        ),
+        training=read_record(path).training,
+        **more,
+    )
+    other = path.with_name("other.safetensors")
+    save_weights(NeuPh(network), record, other)
+    return other
+
+
+def test_networks_with_a_part_left_out_run_live(weights):
+    """Convolutions give phase on any grid, too; a network without darkfield takes the two frames that it was shown."""
+    light = read_record(weights).light
+    experiment = named(saved(weights, CONVOLUTIONS, light))
+    frames = predict_frames(cells(), None, experiment)
+    valid = torch.ones_like(frames, dtype=torch.bool)
+    method = NeuPhMethod().load(experiment, Calibration(), "cpu", None)
+    assert method(frames[None], valid[None]).images.shape == (1, 1, 240, 264)
+    part = method.query(method.latent(frames, valid), Region(3, 4, 10, 5), 7.3)
+    assert part.shape == (73, 36)
+    bright = light.model_copy(update={"patterns": light.patterns[:2]})
+    blind = TINY.model_copy(update={"darkfield": 0})
+    experiment = named(saved(weights, blind, bright, truth_na=light.synthetic_na))
+    assert NeuPhMethod().measurement(experiment).frames == (0, 1)
+    method = NeuPhMethod().load(experiment, Calibration(), "cpu", None)
+    assert method(frames[None, :2], valid[None, :2]).images.shape == (1, 1, 240, 264)
+    # What it makes beyond the brightfield's limit is a guess, whatever its truth was.
+    assert method.finest_um > 2 * 0.5 * 0.63 / light.synthetic_na
 
 
 def test_tiles_make_the_whole_field(weights):

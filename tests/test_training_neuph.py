@@ -17,9 +17,10 @@ from pipeline.experiment import parse_experiment
 from pipeline.methods.neuph.fit import light_record, read_record
 from pipeline.methods.neuph.record import NeuPhNetwork
 from pipeline.optics.forward import predict_frames
+from pipeline.samples.smears import stained_field
 from pipeline.training import train
 from pipeline.training.neuph.batches import PatternNoise
-from pipeline.training.neuph.fields import PatternImaging, shown_phase
+from pipeline.training.neuph.fields import PatternImaging, StainedImaging, shown_phase
 from pipeline.training.neuph.recorded import recorded_fields
 from pipeline.training.neuph.settings import NeuPhTraining
 from pipeline.training.neuph.task import query_loss
@@ -75,6 +76,27 @@ def test_a_field_is_a_function_of_its_seed(light):
         for one, other in zip(imaging(seed), imaging(seed), strict=True):
             assert np.array_equal(one, other)
     assert not np.array_equal(imaging(1)[0], imaging(2)[0])
+
+
+def test_stain_goes_its_own_way():
+    """Dark is not thick: what a network must not learn from specimens whose amplitude follows from their phase."""
+    shared = []
+    for seed in range(6):
+        phase, absorption = stained_field(seed, (160, 160), 0.3)
+        again = stained_field(seed, (160, 160), 0.3)
+        assert all(np.array_equal(a, b) for a, b in zip((phase, absorption), again, strict=True))
+        assert 0 <= absorption.min() <= absorption.max() <= 0.92
+        shared.append(np.corrcoef(phase.ravel(), absorption.ravel())[0, 1])
+    assert min(shared) < 0.9
+    assert max(shared) > 0.2
+
+
+def test_stained_specimens_send_more_light_into_the_dark(light):
+    living, stained = (
+        np.mean([kind(light, 6, 32)(seed)[1][2:].mean() for seed in range(5)])
+        for kind in (PatternImaging, StainedImaging)
+    )
+    assert stained > 2 * living
 
 
 def test_the_truth_is_what_the_light_can_show(light):
@@ -137,7 +159,40 @@ def test_a_training_from_start_to_end_and_again_is_the_same(tmp_path):
     assert any("validation" in line for line in lines)
 
 
+def test_a_part_left_out_is_trained_on_the_same_fields(tmp_path):
+    """No darkfield: two frames, the truth of five. Convolutions: the same frames."""
+    made = []
+    for name in ("cnn_decoder", "no_darkfield"):
+        out = tmp_path / f"{name}.safetensors"
+        train_neuph(experiment(), out, steps=1, settings=SMALL, network=name, report=made.append)
+    whole = light_record(experiment(), Calibration())
+    assert len(list(tmp_path.glob("fields-*.pt"))) == 2
+    convolutions, blind = (
+        read_record(tmp_path / f"{name}.safetensors") for name in ("cnn_decoder", "no_darkfield")
+    )
+    assert convolutions.network.decoder == "cnn"
+    assert convolutions.light == whole
+    assert blind.name == "no_darkfield"
+    assert blind.network.darkfield == 0
+    assert blind.light.patterns == whole.patterns[:2]
+    assert blind.truth_na == pytest.approx(whole.synthetic_na, abs=1e-4)
+    # Begun from, it stays what it is.
+    begun = tmp_path / "begun.safetensors"
+    train_neuph(
+        experiment(),
+        begun,
+        steps=1,
+        settings=SMALL,
+        begin_from=tmp_path / "no_darkfield.safetensors",
+    )
+    assert read_record(begun).truth_na == blind.truth_na
+
+
 def test_what_cannot_be_trained_is_refused(tmp_path):
+    with pytest.raises(ExperimentError, match="did you mean 'stained'"):
+        train("neuph", experiment(), tmp_path / "w.safetensors", steps=1, specimens="staind")
+    with pytest.raises(ExperimentError, match="neuph's"):
+        train("dl_srqpi", experiment(), tmp_path / "w.safetensors", steps=1, specimens="stained")
     with pytest.raises(ExperimentError, match="dl_srqpi's"):
         train("neuph", experiment(), tmp_path / "w.safetensors", steps=1, scope="all")
     with pytest.raises(ExperimentError, match="did you mean 'compact'"):

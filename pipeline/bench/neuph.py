@@ -18,7 +18,7 @@ import torch
 
 from pipeline.bench.machine import load_average, processor
 from pipeline.methods.neuph.inputs import images_of
-from pipeline.methods.neuph.networks import FoldedDecoder, Grid, NeuPh
+from pipeline.methods.neuph.networks import Decoder, FoldedDecoder, Grid, NeuPh, ReadyConvolutions
 from pipeline.methods.neuph.record import NETWORKS, NeuPhNetwork
 from pipeline.methods.precision import body_dtype, channels_last
 
@@ -64,13 +64,15 @@ class NeuPhBench:
     def _measure(self, load: float | None) -> dict[str, Any]:
         dtype = body_dtype(torch.device("cpu"), "auto")
         paper, compact = self._network(self.paper), self._network(self.compact)
+        field = paper.decoder
+        assert isinstance(field, Decoder), "convolutions have no plain form"
         small = paper.encoders(self._images(self.paper, self.plain_px))
         grid = Grid.whole((self.plain_px, self.plain_px), self.density)
-        plain, plain_s = _timed(lambda: paper.decoder.plain(small, grid))
+        plain, plain_s = _timed(lambda: field.plain(small, grid))
         times_larger = (self.field_px / self.plain_px) ** 2
-        exact = FoldedDecoder(paper.decoder, "cpu", torch.float32)
+        exact = paper.ready_decoder("cpu", torch.float32)
         folded = exact(exact.prepared(small), grid)
-        quick = FoldedDecoder(paper.decoder, "cpu", dtype)
+        quick = paper.ready_decoder("cpu", dtype)
         rough = quick(quick.prepared(small), grid)
         _, plain_encoder_s = _timed(lambda: paper.encoders(self._images(self.paper, self.field_px)))
         encoder_s, decoder_s = self._live(paper, dtype)
@@ -120,7 +122,7 @@ class NeuPhBench:
         """Seconds of encoder and decoder as the method runs them; the first turn warms up."""
         images = self._images(network.record, self.field_px).to(dtype)
         images = images.contiguous(memory_format=torch.channels_last)
-        decoder = FoldedDecoder(network.decoder, "cpu", dtype)
+        decoder = network.ready_decoder("cpu", dtype)
         encoders = channels_last(self._network(network.record).encoders.to(dtype))
         grid = Grid.whole((self.field_px, self.field_px), self.density)
         encoder_s, decoder_s = [], []
@@ -143,7 +145,9 @@ class NeuPhBench:
         )
 
 
-def _decoded(decoder: FoldedDecoder, latent: torch.Tensor, grid: Grid) -> torch.Tensor:
+def _decoded(
+    decoder: FoldedDecoder | ReadyConvolutions, latent: torch.Tensor, grid: Grid
+) -> torch.Tensor:
     return decoder(decoder.prepared(latent), grid)
 
 

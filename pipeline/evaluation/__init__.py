@@ -21,6 +21,7 @@ def evaluate(
     experiment: Experiment,
     *,
     weights: Path | None = None,
+    reference: Experiment | None = None,
     srcnn: Path | None = None,
     out: Path | None = None,
     quick: bool = False,
@@ -32,6 +33,8 @@ def evaluate(
     ----------
     weights
         Of a network; the experiment's, or those that come with livephase, where None.
+    reference
+        Of neuph, for real light: a recording LED by LED of the experiment's own field, ``method: fpm``.
     srcnn
         Weights of SRCNN, the learned baseline; those that come with livephase where None. Its row stays empty if
         none do.
@@ -57,6 +60,8 @@ def evaluate(
         raise ExperimentError(
             f"there is nothing to evaluate in '{method}'", nearest(method, EVALUABLE)
         )
+    if reference is not None and method != "neuph":
+        raise ExperimentError("a reference recording is neuph's", "leave --reference out")
     if method == "fpm":
         if weights or srcnn or out or quick:
             raise ExperimentError(
@@ -67,10 +72,12 @@ def evaluate(
 
         return evaluate_fpm(experiment, report)
     if method == "neuph":
-        if srcnn or out:
+        if srcnn or (out and reference is None):
             raise ExperimentError(
                 "SRCNN and a folder of tables are dl_srqpi's", "leave them out, or redirect --json"
             )
+        if reference is not None:
+            return _on_real_light(experiment, reference, weights, out, quick=quick, report=report)
         from pipeline.evaluation.neuph import plan as neuph_plan  # noqa: PLC0415
         from pipeline.evaluation.neuph.evaluate import evaluate_neuph  # noqa: PLC0415 - torch
 
@@ -88,3 +95,27 @@ def evaluate(
     if out is not None:
         write_tables(tables, out)
     return tables.data
+
+
+def _on_real_light(
+    experiment: Experiment,
+    reference: Experiment,
+    weights: Path | None,
+    out: Path | None,
+    *,
+    quick: bool,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    from pipeline.evaluation.folder import make_folder, write_real  # noqa: PLC0415 - torch
+    from pipeline.evaluation.neuph.real import compare_on_recording  # noqa: PLC0415 - torch
+
+    if quick:
+        raise ExperimentError(
+            "a recording has no quick look", "leave --quick out: it takes a minute"
+        )
+    if out is not None:
+        make_folder(out)
+    comparison = compare_on_recording(experiment, reference, weights, report)
+    if out is not None:
+        write_real(comparison, out)
+    return comparison.data

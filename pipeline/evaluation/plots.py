@@ -242,3 +242,22 @@ def _line(
 
 def _percent(value: float | None) -> float:
     return float("nan") if value is None else 100 * value
+
+
+def write_side_by_side(images: Mapping[str, Image], path: Path) -> None:
+    """A PNG of phase images in the same greys, which are those of the first; below, the middle third of each."""
+    first = next(iter(images.values()))
+    low, high = np.percentile(first, (0.5, 99.5))
+    figure = Figure(figsize=(6 * len(images), 12.3), layout="constrained")
+    panels = figure.subplots(2, len(images), squeeze=False)
+    for column, (name, image) in enumerate(images.items()):
+        middle = tuple(slice(n // 3, 2 * n // 3) for n in image.shape)
+        for row, part in enumerate((image, image[middle])):
+            shade = panels[row, column].imshow(
+                part, cmap="gray", vmin=low, vmax=high, interpolation="nearest"
+            )
+            panels[row, column].set_axis_off()
+        panels[0, column].set_title(name, fontsize=11)
+    figure.colorbar(shade, ax=panels[:, -1], shrink=0.5, label="rad")
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=_DPI)

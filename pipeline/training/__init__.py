@@ -30,6 +30,7 @@ def train(
     upsampling: int = 4,
     begin_from: Path | None = None,
     recordings: Sequence[Path] = (),
+    specimens: str | None = None,
     fields: int | None = None,
     batch: int | None = None,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -50,6 +51,8 @@ def train(
     network, scope, upsampling, begin_from, recordings
         Which network, over which conditions, how much finer than the camera, weights to fine-tune, and
         through-focus recordings to learn from.
+    specimens
+        Of neuph: living, or stained ones.
     fields, batch
         Simulated specimens, and patches a step, in place of the usual numbers.
     report
@@ -87,10 +90,13 @@ def train(
             network=network,
             begin_from=begin_from,
             recordings=recordings,
+            specimens=specimens,
             fields=fields,
             batch=batch,
             report=report,
         )
+    if specimens is not None:
+        raise ExperimentError("the choice of specimens is neuph's", "leave it out")
     from pipeline.training.train_dl_srqpi import train_dl_srqpi  # noqa: PLC0415 - torch
 
     return train_dl_srqpi(

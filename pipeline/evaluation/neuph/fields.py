@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.forward import Conditions, image, margin_px
 from pipeline.evaluation.specimens import draw
+from pipeline.evaluation.specimens.bars import bar_target
 from pipeline.evaluation.specimens.leaves import dead_leaves
 from pipeline.experiment import Optics
 
 Floats = NDArray[np.float32]
 
-LEAVES = "dead leaves"
+LEAVES, BARS, EMPTY = "dead leaves", "bars", "empty"
+# λ over 0.1, 0.15, 0.2 (all that brightfield shows at NA 0.1), 0.25, 0.3, 0.4 and 0.51 at 630 nm.
+PERIODS_UM = (6.3, 4.2, 3.15, 2.52, 2.1, 1.575, 1.235)
 _READ_NOISE_E = 1.8
 # Samples of the specimen per phase pixel along each axis.
 _OVERSAMPLING = 2
@@ -35,6 +38,37 @@ class Light:
 
     sines: NDArray[np.float64]
     electrons: float
+
+
+@dataclass(frozen=True)
+class Reality:
+    """How a microscope is not the one that methods believe in.
+
+    Parameters
+    ----------
+    moved
+        (x, y) direction sines by which the whole array is elsewhere.
+    turned_deg
+        The array about the axis.
+    defocus_um
+        Beside the defocus that is known.
+    aberration_rad
+        As of `Conditions`.
+    """
+
+    moved: tuple[float, float] = (0.0, 0.0)
+    turned_deg: float = 0.0
+    defocus_um: float = 0.0
+    aberration_rad: Mapping[str, float] = field(default_factory=dict)
+
+    def lit(self, sines: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where LEDs are that are believed to be at `sines` ``[N, 2]``."""
+        turn = np.deg2rad(self.turned_deg)
+        turned = sines @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        return np.asarray(turned + np.asarray(self.moved))
+
+
+AS_BELIEVED = Reality()
 
 
 @dataclass(frozen=True)
@@ -63,25 +97,33 @@ def pattern_field(
     *,
     field_px: int,
     upsampling: int,
+    z_um: float = 0.0,
+    reality: Reality = AS_BELIEVED,
 ) -> PatternField:
     """Draw, image and add noise.
 
     Parameters
     ----------
     kind
-        A held-out family, or `LEAVES`.
+        A held-out family, `LEAVES`, `BARS` or `EMPTY`.
     synthetic_na
         What the truth is low-passed at.
+    z_um
+        Defocus that is known.
     """
-    margin = margin_px(optics, pixel_um, 0.0)
+    z_um += reality.defocus_um
+    margin = margin_px(optics, pixel_um, z_um)
     samples = (field_px + 2 * margin) * upsampling * _OVERSAMPLING
     sample_um = pixel_um / (upsampling * _OVERSAMPLING)
     shape = (samples, samples)
-    leaves = kind == LEAVES
-    phase = dead_leaves(seed, shape, sample_um) if leaves else draw(kind, seed, shape, sample_um)
+    phase = _drawn(kind, seed, shape, sample_um)
     # LEDs send light towards the axis: it travels the other way than they lie.
     conditions = [
-        Conditions(0.0, leds=tuple((-float(x), -float(y)) for x, y in light.sines))
+        Conditions(
+            z_um,
+            leds=tuple((-float(x), -float(y)) for x, y in reality.lit(light.sines)),
+            aberration_rad=reality.aberration_rad,
+        )
         for light in lights
     ]
     clean = image(phase, sample_um, optics, pixel_um, (field_px, field_px), conditions)
@@ -95,6 +137,16 @@ def pattern_field(
     edge, side = margin * upsampling, field_px * upsampling
     truth = _shown(phase, sample_um, synthetic_na / optics.wavelength_um)
     return PatternField(truth[edge : edge + side, edge : edge + side], frames)
+
+
+def _drawn(kind: str, seed: int, shape: tuple[int, int], sample_um: float) -> Floats:
+    if kind == EMPTY:
+        return np.zeros(shape, np.float32)
+    if kind == BARS:
+        return bar_target(PERIODS_UM, shape, sample_um)
+    if kind == LEAVES:
+        return dead_leaves(seed, shape, sample_um)
+    return draw(kind, seed, shape, sample_um)
 
 
 def _shown(phase: Floats, sample_um: float, cutoff_per_um: float) -> Floats:

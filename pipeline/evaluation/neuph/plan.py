@@ -21,6 +21,10 @@ class NeuPhPlan:
         (family, seed) on which baselines choose their settings; other specimens.
     electrons
         Brightfield background a pixel; darkfield frames have as much light as their exposures give them.
+    tried
+        (family, seed) that are also seen by microscopes which aren't as believed.
+    trial_step
+        Every so many of the trials, beginning with the first.
     """
 
     name: str = "full"
@@ -40,6 +44,8 @@ class NeuPhPlan:
     field_px: int = 100
     tuning: tuple[tuple[str, int], ...] = (("amoeboid", 20), ("mitotic", 20))
     electrons: float = 10_000.0
+    tried: tuple[tuple[str, int], ...] = (("amoeboid", 10), ("epithelium", 10), ("mitotic", 10))
+    trial_step: int = 1
 
 
 FULL = NeuPhPlan()
@@ -49,4 +55,6 @@ QUICK = NeuPhPlan(
     leaves=(0,),
     field_px=64,
     tuning=(("amoeboid", 20),),
+    tried=(("amoeboid", 10),),
+    trial_step=3,
 )

@@ -14,7 +14,7 @@ from pipeline.frames import Region
 from pipeline.methods.background import background_level
 from pipeline.methods.mosaic import Mosaic, Span, plan_spans
 from pipeline.methods.neuph.inputs import NeuPhInputs, scaled
-from pipeline.methods.neuph.networks import FoldedDecoder, Grid, NeuPh
+from pipeline.methods.neuph.networks import Grid, NeuPh
 from pipeline.methods.neuph.record import WeightsRecord
 from pipeline.methods.neuph.settings import NeuPhSettings
 from pipeline.methods.neuph.weights import load_network
@@ -51,7 +51,7 @@ class NeuPhReconstructor(TiledReconstructor[torch.Tensor]):
         bright = sum(p.brightfield for p in record.light.patterns)
         self._inputs = NeuPhInputs(experiment, calibration, frames, bright, device)
         self._encoders = channels_last(network.encoders.to(self._device, self._dtype))
-        self._decoder = FoldedDecoder(network.decoder, self._device, self._dtype)
+        self._decoder = network.ready_decoder(self._device, self._dtype)
         shape = experiment.plan().frame_shape
         spans = plan_spans(shape, settings.tile_px, min(settings.overlap_px, min(shape) // 2))
         super().__init__(Mosaic(shape, spans, self.upsampling), region_of(settings.first_px))

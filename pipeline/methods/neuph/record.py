@@ -25,6 +25,11 @@ class NeuPhNetwork(Strict):
     """Width of the decoder's hidden layers."""
     layers: int = Field(default=4, ge=2, le=16)
     """Hidden layers of the decoder."""
+    decoder: Literal["field", "cnn"] = "field"
+    """A network asked at any coordinates, or, to see what that is worth, convolutions with sub-pixel shuffles to one
+    grid; `layers` is the field's."""
+    grid: int = Field(default=6, ge=2, le=16)
+    """Phase pixels per camera pixel that a decoder of convolutions makes; the field's has no grid."""
 
     @property
     def encoders(self) -> tuple[int, ...]:
@@ -39,16 +44,19 @@ class NeuPhNetwork(Strict):
     @property
     def sizes(self) -> str:
         """In words."""
-        return (
-            f"{len(self.encoders)} encoders of {self.blocks} blocks x {self.features}, "
-            f"decoder of {self.layers} layers x {self.hidden}"
-        )
+        encoders = f"{len(self.encoders)} encoders of {self.blocks} blocks x {self.features}"
+        if self.decoder == "cnn":
+            return f"{encoders}, decoder of convolutions to a grid {self.grid} times finer"
+        return f"{encoders}, decoder of {self.layers} layers x {self.hidden}"
 
 
 NETWORKS = {
     "compact": NeuPhNetwork(),
     "paper": NeuPhNetwork(blocks=32, features=128, hidden=256, layers=5),
+    "cnn_decoder": NeuPhNetwork(decoder="cnn"),
+    "no_darkfield": NeuPhNetwork(darkfield=0),
 }
+"""The last two leave out a part of the compact one each: ablations, for `livephase evaluate neuph`."""
 
 
 class PatternRecord(Strict):
@@ -120,5 +128,8 @@ class WeightsRecord(Strict):
     """The network's, in `livephase train --network`; ``own`` for other sizes."""
     network: NeuPhNetwork
     light: LightRecord
+    """Of the frames that it takes."""
+    truth_na: PositiveFloat | None = None
+    """What the truth was low-passed at, where that is more than the light shows; none: the light's synthetic NA."""
     scale: InputScale
     training: TrainingRecord

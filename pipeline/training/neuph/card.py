@@ -21,6 +21,8 @@ def write_neuph_card(weights: Path, record: WeightsRecord, experiment: str) -> P
         f"{len(p.sines)} {'brightfield' if p.brightfield else 'darkfield'}" for p in light.patterns
     )
     figures = "\n".join(f"| {name} | {value:g} |" for name, value in t.validation.items())
+    truth_na = record.truth_na or light.synthetic_na
+    beyond = "" if truth_na == light.synthetic_na else f"; trained on a truth to {truth_na:.3f}"
     begun = f"the weights {t.begun_from[:12]}…" if t.begun_from else "random weights"
     text = f"""# {weights.name}
 
@@ -32,13 +34,13 @@ NeuPh: phase on any grid from {len(light.patterns)} multiplexed LED frames.
 | sha256 | `{sha256(weights)}` |
 | optics | {1000 * light.wavelength_um:g} nm, NA {light.numerical_aperture:g}, camera pixel {light.pixel_um:.4g} µm \
 at the sample, defocus {light.z_um:g} µm ({experiment}) |
-| LEDs of the frames | {leds}; synthetic NA {light.synthetic_na:.3f} |
+| LEDs of the frames | {leds}; synthetic NA {light.synthetic_na:.3f}{beyond} |
 | data | {t.data}; {t.fields} fields, {t.upsampling} times finer than the camera |
 | training | seed {t.seed}, {t.steps} steps, {t.minutes:g} minutes, from {begun} |
 | made by | livephase {t.livephase}, torch {t.torch} |
 
-Kept back from the training: simulated specimens of the same kinds, against the phase of the field low-passed at the
-synthetic NA, piston aligned. The score chose the weights.
+Kept back from the training: simulated specimens of the same kinds, against the phase of the field low-passed at NA
+{truth_na:.3f}, piston aligned. The score chose the weights.
 
 | figure | value |
 |---|---|

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,7 @@ from pipeline.optics.illumination import Source
 from pipeline.optics.propagation import frequency_grid
 from pipeline.samples import training_field
 from pipeline.samples.families import natural_field
+from pipeline.samples.smears import stained_field
 from pipeline.training.field_making import in_processes
 
 _REPORT_EVERY = 50
@@ -39,6 +40,8 @@ _ARRAY_OFF, _LED_OFF, _LED_INTENSITY = 0.03, 0.005, 0.05
 _MARGIN = 3.0
 # Of the amplitude: stained cells take more light than living ones.
 _STAINED, _MOST_ABSORPTION = 0.3, 0.3
+# Of a stained specimen's darkfield frames, in units of the brightfield background: a floor, and how much brighter.
+_STRAY, _HALO = (3e-4, 1e-2), 1.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class NeuPhFields:
 
     def __len__(self) -> int:
         return len(self.phases)
+
+    def first(self, frames: int) -> NeuPhFields:
+        """The same specimens, their first frames only."""
+        return replace(self, frames=self.frames[:, :frames])
 
     @property
     def upsampling(self) -> int:
@@ -110,11 +117,7 @@ class PatternImaging:
         lens, pixel_um, u = self.lens, self.light.pixel_um, self.upsampling
         margin = math.ceil(_MARGIN * lens.wavelength_um / lens.numerical_aperture / pixel_um)
         side = self.field_px + 2 * margin
-        phase = torch.from_numpy(self.specimen(seed, (side * u, side * u), pixel_um / u))
-        absorption = torch.zeros_like(phase)
-        if rng.random() < _STAINED and self.imperfect:
-            most = float(rng.uniform(0, _MOST_ABSORPTION))
-            absorption = most * phase / max(float(phase.max()), 1.0)
+        phase, absorption = self._drawn(seed, (side * u, side * u), pixel_um / u, rng)
         field = torch.polar(1 - absorption, phase)
         frames = self._frames(field, side, rng)
         truth = shown_phase(field, phase, pixel_um / u, self.light)
@@ -123,6 +126,16 @@ class PatternImaging:
             truth[fine, fine].to(torch.float16).numpy(),
             frames[:, inner, inner].contiguous().numpy(),
         )
+
+    def _drawn(
+        self, seed: int, shape: tuple[int, int], pixel_um: float, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Phase, and the share of the amplitude that is lost."""
+        phase = torch.from_numpy(self.specimen(seed, shape, pixel_um))
+        if rng.random() < _STAINED and self.imperfect:
+            most = float(rng.uniform(0, _MOST_ABSORPTION))
+            return phase, most * phase / max(float(phase.max()), 1.0)
+        return phase, torch.zeros_like(phase)
 
     def _frames(self, field: torch.Tensor, side: int, rng: np.random.Generator) -> torch.Tensor:
         flawed = self.imperfect and rng.random() < _FLAWED
@@ -162,6 +175,35 @@ class PatternImaging:
             weights = torch.from_numpy(intensity / intensity.sum())
             sources.append(Source(torch.from_numpy(-sines / light.wavelength_um), weights))
         return sources
+
+
+@dataclass(frozen=True)
+class StainedImaging(PatternImaging):
+    """As `PatternImaging`, of stained specimens, which scatter so much that some of the light goes astray.
+
+    Real darkfield frames of a smear have a floor, and LEDs just outside the pupil give more than their share: light
+    that was scattered twice, or in the lens.
+    """
+
+    def _drawn(
+        self,
+        seed: int,
+        shape: tuple[int, int],
+        pixel_um: float,
+        rng: np.random.Generator,  # noqa: ARG002 - the specimen has its own
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        phase, absorption = stained_field(seed, shape, pixel_um)
+        return torch.from_numpy(phase), torch.from_numpy(absorption)
+
+    def _frames(self, field: torch.Tensor, side: int, rng: np.random.Generator) -> torch.Tensor:
+        frames = super()._frames(field, side, rng)
+        stray = float(np.exp(rng.uniform(*np.log(_STRAY))))
+        even = float(rng.uniform())
+        for k, pattern in enumerate(self.light.patterns):
+            if not pattern.brightfield:
+                # A part of it is the same everywhere, the other is brightest where the specimen is.
+                frames[k] = frames[k] * (1 + float(rng.uniform(0, _HALO))) + stray * even
+        return frames
 
 
 def shown_phase(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.methods.neuph.record import NeuPhNetwork
 from pipeline.training.settings import Schedule
+
+Specimens = Literal["living", "stained"]
 
 
 class NeuPhTraining(Schedule):
@@ -22,6 +26,9 @@ class NeuPhTraining(Schedule):
     """Phase pixels per camera pixel of the fields."""
     leaves_share: float = Field(default=0.25, ge=0, le=1)
     """Of the specimens, fields like natural images (dead leaves); the others are cells of all kinds."""
+    specimens: Specimens = "living"
+    """living: most are clear, some absorb a little. stained: smears and sections, which take light as well as delay
+    it, with grain and stray light."""
     recorded_share: float = Field(default=0.5, gt=0, le=1)
     """Of the crops, where there are recordings; 1 trains on them alone, a single pair is enough to begin with."""
     crop_px: int = Field(default=48, ge=8)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -18,13 +18,14 @@ from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment, nearest
 from pipeline.experiment.illumination import LedIllumination
 from pipeline.instrument import resolve_calibration
-from pipeline.methods.neuph.fit import light_record, matching_frames
+from pipeline.methods.neuph.fit import light_record, matching_frames, read_record
 from pipeline.methods.neuph.inputs import NeuPhInputs, measured_scale
 from pipeline.methods.neuph.networks import NeuPh
 from pipeline.methods.neuph.record import (
     NETWORKS,
     InputScale,
     LightRecord,
+    NeuPhNetwork,
     TrainingRecord,
     WeightsRecord,
 )
@@ -34,9 +35,14 @@ from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.field_making import processors
 from pipeline.training.neuph.batches import PatternNoise, QueryBatches, QuerySet
 from pipeline.training.neuph.card import write_neuph_card
-from pipeline.training.neuph.fields import NeuPhFields, PatternImaging, make_pattern_fields
+from pipeline.training.neuph.fields import (
+    NeuPhFields,
+    PatternImaging,
+    StainedImaging,
+    make_pattern_fields,
+)
 from pipeline.training.neuph.recorded import recorded_fields
-from pipeline.training.neuph.settings import NeuPhTraining
+from pipeline.training.neuph.settings import NeuPhTraining, Specimens
 from pipeline.training.neuph.task import neuph_task
 from pipeline.training.neuph.validation import NeuPhValidation
 from pipeline.training.settings import sized
@@ -62,6 +68,7 @@ def train_neuph(
     network: str | None = None,
     begin_from: Path | None = None,
     recordings: Sequence[Path] = (),
+    specimens: str | None = None,
     fields: int | None = None,
     batch: int | None = None,
     settings: NeuPhTraining | None = None,
@@ -78,12 +85,15 @@ def train_neuph(
     minutes, steps
         How long to train, without the making of fields: 50 minutes where neither is given.
     network
-        compact or paper; compact, or that of the weights to begin from, where None.
+        compact, paper, or an ablation of compact: cnn_decoder (convolutions to one grid), no_darkfield (brightfield
+        frames alone, of the same truth). That of the weights to begin from, or compact, where None.
     begin_from
         A weights file to fine-tune.
     recordings
         Experiment files of single-LED recordings of one's own, to train on beside simulated fields: see
         `recorded_fields`.
+    specimens
+        living or stained.
     fields, batch
         Simulated specimens, and crops a step, in place of the settings'.
     report
@@ -105,12 +115,22 @@ def train_neuph(
     light = light_record(experiment, calibration)
     budget = given_budget(minutes, steps)
     settings = sized(settings or NeuPhTraining(), fields=fields, batch=batch)
+    if specimens is not None:
+        if specimens not in get_args(Specimens):
+            raise ExperimentError(
+                f"there are no specimens '{specimens}'", nearest(specimens, get_args(Specimens))
+            )
+        settings = settings.model_copy(update={"specimens": specimens})
     if network is not None and network not in NETWORKS:
         raise ExperimentError(f"there is no network '{network}'", nearest(network, NETWORKS))
-    begun, parent = _begin(begin_from, network, light, seed)
+    whole = light
+    if _blind_to_darkfield(begin_from, network):
+        light = light.model_copy(
+            update={"patterns": tuple(p for p in light.patterns if p.brightfield)}
+        )
+    begun, name, parent = _begin(begin_from, network, settings.network, light, seed)
     settings = settings.model_copy(update={"network": begun.record})
-    name = next((n for n, known in NETWORKS.items() if known == begun.record), "own")
-    out = out or Path(_weights_name(name, light))
+    out = out or Path(_weights_name(name, whole))
     out.parent.mkdir(parents=True, exist_ok=True)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -121,7 +141,9 @@ def train_neuph(
         report(line)
 
     recorded = [recorded_fields(path, light, settings.upsampling) for path in recordings]
-    trained_on, kept_back = _fields(out.parent, light, settings, seed, note)
+    trained_on, kept_back = (
+        made.first(len(light.patterns)) for made in _fields(out.parent, whole, settings, seed, note)
+    )
 
     def inputs_for(shape: tuple[int, int]) -> NeuPhInputs:
         return _inputs(experiment, calibration, light, shape)
@@ -147,7 +169,12 @@ def train_neuph(
         save_weights(
             network_now,
             WeightsRecord(
-                name=name, network=begun.record, light=light, scale=scale, training=record
+                name=name,
+                network=begun.record,
+                light=light,
+                truth_na=None if light is whole else round(whole.synthetic_na, 5),
+                scale=scale,
+                training=record,
             ),
             out,
         )
@@ -163,7 +190,7 @@ def train_neuph(
         settings,
         seed,
         budget,
-        f"{light.model_dump_json()}|{parent}|{_VERSION}|{[path.name for path in recordings]}",
+        f"{whole.model_dump_json()}|{parent}|{_VERSION}|{[path.name for path in recordings]}",
         out.with_suffix(_CHECKPOINT),
         device,
         validations=_VALIDATIONS,
@@ -180,15 +207,28 @@ def train_neuph(
     }
 
 
+def _blind_to_darkfield(begin_from: Path | None, network: str | None) -> bool:
+    """Whether the network is not to see the darkfield frames that the experiment has."""
+    if network is not None:
+        return not NETWORKS[network].darkfield
+    return begin_from is not None and read_record(begin_from).truth_na is not None
+
+
 def _begin(
-    begin_from: Path | None, network: str | None, light: LightRecord, seed: int
-) -> tuple[NeuPh, str]:
-    """The network to train, and the sha256 of the weights that it has."""
+    begin_from: Path | None,
+    network: str | None,
+    usual: NeuPhNetwork,
+    light: LightRecord,
+    seed: int,
+) -> tuple[NeuPh, str, str]:
+    """The network to train, its name, and the sha256 of the weights that it has."""
     bright = sum(p.brightfield for p in light.patterns)
     counts = {"brightfield": bright, "darkfield": len(light.patterns) - bright}
     if begin_from is None:
         torch.manual_seed(seed)
-        return NeuPh(NETWORKS[network or "compact"].model_copy(update=counts)), ""
+        wanted = NETWORKS[network] if network else usual
+        name = network or next((n for n, known in NETWORKS.items() if known == usual), "own")
+        return NeuPh(wanted.model_copy(update=counts)), name, ""
     begun, record = load_network(begin_from)
     there = {"brightfield": record.network.brightfield, "darkfield": record.network.darkfield}
     if there != counts:
@@ -202,7 +242,7 @@ def _begin(
             f"the weights {begin_from} are of the network '{record.name}', not of '{network}'",
             f"begin from weights of '{network}', or leave the network's name out",
         )
-    return begun.train(), sha256(begin_from)
+    return begun.train(), record.name, sha256(begin_from)
 
 
 def _weights_name(name: str, light: LightRecord) -> str:
@@ -217,7 +257,10 @@ def _fields(
 ) -> tuple[NeuPhFields, NeuPhFields]:
     """Those to train on and those kept back, made once for all trainings of the same light and seed."""
     s = settings
-    imaging = PatternImaging(light, s.upsampling, s.field_px, s.leaves_share)
+    stained = s.specimens == "stained"
+    kind = StainedImaging if stained else PatternImaging
+    imaging = kind(light, s.upsampling, s.field_px, s.leaves_share)
+    drawn = "stained" if stained else "neuph"
     begun = time.monotonic()
 
     def progress(made: int) -> None:
@@ -225,7 +268,7 @@ def _fields(
 
     def made(first: int, count: int) -> NeuPhFields:
         identity = f"neuph fields {_VERSION}|{imaging!r}|{first}|{count}"
-        name = f"fields-neuph-{light.synthetic_na:.3f}-{first}-{count}.pt"
+        name = f"fields-{drawn}-{light.synthetic_na:.3f}-{first}-{count}.pt"
         there = load_checkpoint(folder / name, identity)
         if there is None:
             done = make_pattern_fields(imaging, range(first, first + count), processors(), progress)
@@ -239,6 +282,8 @@ def _fields(
 def _words(settings: NeuPhTraining, recordings: Sequence[Path]) -> str:
     simulated = (
         f"simulated: cells and other specimens, and natural_field in {settings.leaves_share:.0%}"
+        if settings.specimens == "living"
+        else "simulated: stained smears, and cells and natural fields with a stain, grain and stray light"
     )
     if not recordings:
         return simulated

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.methods.background import zero_background
 from pipeline.methods.neuph.inputs import NeuPhInputs, scaled
-from pipeline.methods.neuph.networks import FoldedDecoder, Grid, NeuPh
+from pipeline.methods.neuph.networks import Grid, NeuPh
 from pipeline.methods.neuph.record import InputScale
 from pipeline.methods.precision import body_dtype
 from pipeline.quality import align_piston, psnr_db, rmse_rad, ssim
@@ -39,7 +39,7 @@ class NeuPhValidation:
         device = next(network.parameters()).device
         with torch.inference_mode():
             seen = self._seen[number : number + 1].to(device)
-            decoder = FoldedDecoder(network.decoder, device, body_dtype(device, "auto"))
+            decoder = network.ready_decoder(device, body_dtype(device, "auto"))
             latent = decoder.prepared(network.encoders(seen))
             shape = (int(seen.shape[-2]), int(seen.shape[-1]))
             phase = zero_background(decoder(latent, Grid.whole(shape, self._upsampling)))[0]
