@@ -120,12 +120,12 @@ def _soak(service, experiment: str, settled) -> dict[str, object]:
 
 @pytest.mark.timeout(3600)
 def test_a_day_in_fast_forward(tmp_path):
-    day = small(timepoints=2880, interval_s=30).replace(
+    day = small(timepoints=1440, interval_s=60).replace(
         "driver: simulator", "driver: simulator\n  paced: false"
     )
     with ServiceProcess(tmp_path / "home") as service:
         report = _soak(service, day, lambda run, _: run.frames_acquired > 0.1 * run.frames_planned)
-    assert report["written"] == 2880 * 4
+    assert report["written"] == 1440 * 4
 
 
 @pytest.mark.timeout(5400)
