@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from pipeline.evaluation.neuph.scores import FIGURES, frequency_measure, score
 from pipeline.evaluation.neuph.trials import trials
 from pipeline.evaluation.specimens.bars import HEIGHT_RAD, bar_target, made_up, squares, transfer
 from pipeline.evaluation.specimens.leaves import dead_leaves
-from pipeline.experiment import Optics, parse_experiment
+from pipeline.experiment import Optics, load_experiment, parse_experiment
 from pipeline.methods.neuph.fit import light_record
 from pipeline.methods.neuph.networks import Grid, NeuPh
 from pipeline.methods.neuph.record import InputScale, NeuPhNetwork, TrainingRecord, WeightsRecord
@@ -290,3 +292,24 @@ def test_a_reference_of_something_else_is_refused(tmp_path):
 def test_what_it_has_not_got_is_refused(tmp_path):
     with pytest.raises(ExperimentError, match="SRCNN"):
         evaluate("neuph", parse_experiment(copy.deepcopy(DEMO)), out=tmp_path)
+
+
+EXPERIMENTS = Path(__file__).parents[1] / "deploy" / "experiments"
+
+
+@pytest.mark.skipif(
+    not os.environ.get("LIVEPHASE_DATA"), reason="LIVEPHASE_DATA names no folder of public data"
+)
+def test_packaged_weights_are_closer_to_a_real_smear_than_dpc(tmp_path):
+    """Trained by simulation alone. A few steps of the reference, which takes half a minute, will do."""
+    if not (Path(os.environ["LIVEPHASE_DATA"]) / "bloodsmear_red.mat").exists():
+        pytest.skip("no bloodsmear_red.mat in LIVEPHASE_DATA")
+    experiment, reference = (
+        load_experiment(EXPERIMENTS / f"bloodsmear_red_{kind}.yaml") for kind in ("neuph", "fpm")
+    )
+    data = reference.model_dump(mode="json")
+    data["reconstruction"]["settings"]["iterations"] = 6
+    result = evaluate("neuph", experiment, reference=parse_experiment(data))
+    assert result["neuph_is_closer"]["ssim"]
+    assert result["neuph_is_closer"]["mse"]
+    assert result["neuph"]["mse"] < 0.9 * result["flat_image"]["mse"]
