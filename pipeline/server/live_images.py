@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from typing import Any, NamedTuple
 
 from pipeline.server.image_message import encoded, reduced
@@ -88,7 +87,7 @@ def _encode(watch: RunWatch, seen: Seen, size: int, seq: int) -> bytes:
         "step": step,
         "unit": "rad" if seen.kind == "phase" else "counts",
         "pixel_um": watch.pixel_um(seen.image.shape[0]),
-        "time_utc": time.time(),
+        "time_utc": seen.time_utc,
         "info": {k: v for k, v in seen.info.items() if math.isfinite(v)},
     }
     return encoded(header, image)

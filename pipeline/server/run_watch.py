@@ -35,13 +35,14 @@ _DISK_S = 600.0
 
 
 class Seen(NamedTuple):
-    """An image that is there to be looked at."""
+    """An image that is there to be looked at, and since when."""
 
     kind: str
     stamp: int
     key: SlotKey
     channel: int
     image: NDArray[Any]
+    time_utc: float
     info: dict[str, float]
 
 
@@ -133,7 +134,10 @@ class RunWatch:
                 result = self._live.mailbox.newest(after)
                 if result is None:
                     return None
-                return Seen("phase", result.time_ns, result.key, 0, result.image, result.info)
+                there_utc = time.time() - (time.monotonic_ns() - result.time_ns) / 1e9
+                return Seen(
+                    "phase", result.time_ns, result.key, 0, result.image, there_utc, result.info
+                )
             return self._newest_frame(self._live, channel, after)
 
     def telemetry(self) -> Telemetry | None:
@@ -208,7 +212,8 @@ class RunWatch:
         image = live.ring.copy_frame(head - 1, frame)
         if key is None or image is None:
             return None  # overtaken: the next look finds a newer one
-        return Seen("raw", head, key, frame // len(self.plan.foci_um), image, {})
+        channel = frame // len(self.plan.foci_um)
+        return Seen("raw", head, key, channel, image, time.time(), {})
 
     def _read(self, live: LiveRun) -> dict[str, Any]:
         telemetry = live.telemetry

@@ -16,7 +16,7 @@
  * @property {number} high value of 65535
  * @property {"counts" | "rad" | ""} unit empty: a number without one, as an amplitude
  * @property {number} pixel_um edge of a full pixel
- * @property {string} seq digits: it may be longer than a number holds
+ * @property {number} seq what is acknowledged
  * @property {Record<string, any>} info
  * @property {Uint16Array} pixels
  */
@@ -26,7 +26,6 @@ export function readPicture(buffer) {
   const length = new DataView(buffer).getUint32(0, true);
   const text = new TextDecoder().decode(new Uint8Array(buffer, 4, length));
   const header = JSON.parse(text);
-  header.seq = text.match(/"seq":\s*(\d+)/)?.[1] ?? "0";
   const [rows, columns] = header.shape;
   header.pixels = new Uint16Array(buffer, 4 + length, rows * columns);
   return header;

@@ -86,6 +86,7 @@ export class Pane extends EventTarget {
       run: picture.run,
       timepoint: picture.timepoint,
       seq: picture.seq,
+      there: picture.time_utc ?? "",
       position: picture.position,
       channel: picture.channel,
       source,
@@ -110,7 +111,7 @@ export class Pane extends EventTarget {
     setText(this.empty, why);
     setText(this.badge, "");
     setText(this.note, "");
-    for (const name of ["run", "timepoint", "seq", "position", "channel", "source", "painted"]) delete this.canvas.dataset[name];
+    for (const name of ["run", "timepoint", "seq", "there", "position", "channel", "source", "painted"]) delete this.canvas.dataset[name];
     this.canvas.setAttribute("aria-label", `${this.title}: ${why}`);
     this.#schedule();
   }
