@@ -18,6 +18,8 @@ import pytest
 import websockets
 from service_process import ServiceProcess, small
 
+from pipeline.control import ACQUIRE, RECONSTRUCT, RECORD, Control
+from pipeline.errors import LivephaseError
 from pipeline.store.run_folder import RunState
 from pipeline.store.verify import verify
 
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.soak
 
 _GROWTH = 0.05
 # Of processes so small that a few pages are a share of them.
-_SLACK_BYTES = 1_000_000
+_SLACK_MB = 1.0
 _SLACK_FILES = 8
 
 
@@ -53,24 +55,27 @@ class Page(threading.Thread):
                     self.images += 1
 
 
-def _kind(process: psutil.Process) -> str:
-    """What a process of the service is, stable over restarts: by its place in the tree and its name."""
-    line = " ".join(process.cmdline())
-    for word in ("serve", "resource_tracker"):
-        if word in line:
-            return word
-    return "supervisor" if " run " in line else process.name()
+_STAGES = {ACQUIRE: "acquire", RECORD: "record", RECONSTRUCT: "reconstruct"}
 
 
-def _measure(service, seen) -> None:
+def _stages(folder) -> dict[int, str]:
+    """The run's stages, by process id."""
+    with suppress(LivephaseError, KeyError, IndexError):
+        names = folder.info()["sessions"][-1]["shared_memory"]
+        with Control.attach(names["control"]) as control:
+            return {control.report(index).pid: stage for index, stage in _STAGES.items()}
+    return {}
+
+
+def _measure(service, folder, seen) -> None:
     root = psutil.Process(service.process.pid)
+    kinds = {service.process.pid: "service", **_stages(folder)}
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.Error):
+            kind = kinds.get(process.pid) or ("run" if "run" in process.cmdline() else "helper")
             # What is its own: the ring, which all share, is preallocated.
             memory = process.memory_full_info().uss
-            seen[(_kind(process), process.pid)].append(
-                (time.monotonic(), memory, process.num_fds())
-            )
+            seen[(kind, process.pid)].append((time.monotonic(), memory, process.num_fds()))
 
 
 def _soak(service, experiment: str, settled) -> dict[str, object]:
@@ -82,7 +87,7 @@ def _soak(service, experiment: str, settled) -> dict[str, object]:
     began = time.monotonic()
     settled_at = None
     while service.client.status().service.state != "idle":
-        _measure(service, seen)
+        _measure(service, service.folder(name), seen)
         run = service.client.status().run
         if settled_at is None and settled(run, time.monotonic() - began):
             settled_at = time.monotonic()
@@ -103,8 +108,10 @@ def _soak(service, experiment: str, settled) -> dict[str, object]:
         memory = [float(np.quantile([s[1] for s in part], 0.1)) for part in (first, last)]
         files = [float(np.median([s[2] for s in part])) for part in (first, last)]
         figures[f"{kind} {pid}"] = {"mb": [round(m / 1e6, 1) for m in memory], "files": files}
-        assert memory[1] <= memory[0] * (1 + _GROWTH) + _SLACK_BYTES, (kind, memory)
-        assert files[1] <= files[0] + _SLACK_FILES, (kind, files)
+    for kind, grown in figures.items():
+        (before, after), files = grown["mb"], grown["files"]
+        assert after <= before * (1 + _GROWTH) + _SLACK_MB, (kind, figures)
+        assert files[1] <= files[0] + _SLACK_FILES, (kind, figures)
     assert len(figures) >= 4, "service, supervisor, and three stages"
     assert page.images > 10
     report = {
