@@ -138,6 +138,7 @@ def test_frames_have_structure_and_shot_noise():
     assert smooth.std() > 3 * np.sqrt(frame.mean()) / 16
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_service_measures_with_and_without_pages(tmp_path, leftovers):
     result = bench_service(tmp_path, HANDOFF, runs=1)

@@ -55,9 +55,10 @@ def found(e, known=None, **options):
     [
         ({"z_scale": 1.13, "z_zero_um": 1.2, "magnification_per_um": 1e-3}, {}),
         ({"z_scale": -0.88, "z_zero_um": -0.7}, {"electrons": 5000.0, "seed": 2}),
-        (
+        pytest.param(
             {"z_scale": -1.05, "z_zero_um": 0.4, "magnification_per_um": -5e-4},
             {"specimen": {"kind": "cells"}, "electrons": 5000.0, "seed": 8, "size": 208},
+            marks=pytest.mark.soak,
         ),
     ],
 )

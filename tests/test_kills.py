@@ -100,8 +100,8 @@ def kill_runs(path, out, expected, kills, seed):
 
 
 def test_record_and_reconstruct_are_killed(tmp_path, undisturbed):
-    path, expected = undisturbed(timepoints=200, rate_hz=80)
-    kill_stages(path, tmp_path / "run", expected, kills=4, seed=1)
+    path, expected = undisturbed(timepoints=120, rate_hz=80)
+    kill_stages(path, tmp_path / "run", expected, kills=2, seed=1)
 
 
 def test_the_whole_run_is_killed_and_resumed(tmp_path, undisturbed):

@@ -263,7 +263,11 @@ needs_data = pytest.mark.skipif(
 @needs_data
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("colour", "all_of_them", "bright"), [("red", 0.016, 0.006), ("blue", 0.013, 0.003)]
+    ("colour", "all_of_them", "bright"),
+    [
+        ("red", 0.016, 0.006),
+        pytest.param("blue", 0.013, 0.003, marks=pytest.mark.soak),
+    ],
 )
 def test_real_frames_are_explained_and_so_are_those_left_out(colour, all_of_them, bright):
     experiment = load_experiment(EXAMPLES / f"bloodsmear_{colour}_fpm.yaml")

@@ -19,7 +19,6 @@ from pipeline.frames import SlotKey
 from pipeline.server.client import Client
 from pipeline.server.image_message import decoded
 from pipeline.store.reader import RunReader
-from pipeline.store.run_folder import RunState
 from pipeline.store.verify import verify
 
 pytestmark = pytest.mark.timeout(240)
@@ -146,24 +145,6 @@ def test_a_wrong_experiment_is_explained_at_its_keys(service):
         service.client.begin(wrong)
     with pytest.raises(LivephaseError, match="can't be called"):
         service.client.begin(small(), "../elsewhere")
-
-
-def test_sigterm_drains_and_nothing_is_lost(tmp_path):
-    with ServiceProcess(tmp_path / "home") as service:
-        name = service.client.begin(small())
-        service.until(lambda: (service.client.status().run.reconstructed or 0) >= 3)
-        service.process.terminate()
-        assert service.process.wait(90) == 0
-        folder = service.folder(name)
-        assert folder.state() is RunState.STOPPED
-        found = verify(folder.path)
-        assert found.ok
-        reader = RunReader(folder.path)
-        assert reader.committed().sum() == reader.reconstructed().sum() >= 3
-        assert service.home.address() is None
-        text = service.printed.read_text(encoding="utf-8")
-        assert "the run finishes and drains" in text
-        assert service.token not in text, "the token is for terminals, not for journals"
 
 
 def test_a_service_that_is_killed_comes_back_to_its_run(tmp_path):

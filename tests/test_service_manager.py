@@ -14,6 +14,8 @@ from pipeline.server.home import Home
 from pipeline.server.notify import Notifier
 from pipeline.server.service import Service
 from pipeline.server.vigil import Vigil
+from pipeline.store.reader import RunReader
+from pipeline.store.run_folder import RunState
 from pipeline.store.verify import verify
 
 pytestmark = [
@@ -67,12 +69,21 @@ def test_ready_alive_and_stopping(manager, tmp_path):
         assert said.count("WATCHDOG=1") >= 3, "a run that is paused is not one that hangs"
         assert any(name in line and line.startswith("STATUS=") for line in said)
         service.client.resume()
+        service.until(lambda: (service.client.status().run.reconstructed or 0) >= 1)
         service.process.terminate()
         assert service.process.wait(90) == 0
         said = manager.listen(0.5)
         assert "STOPPING=1" in said
         assert "READY=1" not in said, "the run's processes say nothing to the manager"
-        assert verify(service.folder(name).path).ok
+        folder = service.folder(name)
+        assert folder.state() is RunState.STOPPED
+        assert verify(folder.path).ok
+        reader = RunReader(folder.path)
+        assert reader.committed().sum() == reader.reconstructed().sum() >= 1, "drained"
+        assert service.home.address() is None
+        text = service.printed.read_text(encoding="utf-8")
+        assert "the run finishes and drains" in text
+        assert service.token not in text, "the token is for terminals, not for journals"
 
 
 def test_a_run_that_hangs_is_not_vouched_for(manager, tmp_path, monkeypatch):
