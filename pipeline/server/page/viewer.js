@@ -9,6 +9,8 @@ import { lastOf, nearest, next, stretches } from "./stored.js";
 import { Viewport } from "./viewport.js";
 
 const MOST_PX = 1024;
+/** @type {readonly Kind[]} */
+const KINDS = ["raw", "phase"];
 const REFRESH_MS = 3000;
 
 /**
@@ -76,7 +78,11 @@ export class Viewer {
   async #keepUp(before, run) {
     const ended = isGoing(before?.state) && !isGoing(run.state);
     const began = !isGoing(before?.state) && isGoing(run.state);
-    if (ended || began || (isGoing(run.state) && performance.now() - this.refreshedAt > REFRESH_MS)) await this.#refresh();
+    if (ended || began || (isGoing(run.state) && performance.now() - this.refreshedAt > REFRESH_MS)) {
+      await this.#refresh();
+      // What was not reconstructed yet when it was looked for may be by now.
+      if (!this.live) this.#load(KINDS.filter((kind) => !this.panes[kind].base));
+    }
     // What was seen live is in the store now, in full.
     if (ended && this.live) this.goTo(lastOf(this.#stored()));
   }
@@ -206,8 +212,9 @@ export class Viewer {
     this.#showBar();
   }
 
-  #load() {
-    for (const kind of /** @type {Kind[]} */ (["raw", "phase"])) {
+  /** @param {readonly Kind[]} [kinds] */
+  #load(kinds = KINDS) {
+    for (const kind of kinds) {
       this.#fetch(kind, kind, {}).then((picture) => {
         if (!picture || this.live) return;
         this.panes[kind].show(picture, "stored", this.#placeName(picture));
@@ -218,7 +225,7 @@ export class Viewer {
 
   /** Fetch what is seen in full where the picture is coarser than the screen. */
   #sharpen() {
-    for (const kind of /** @type {Kind[]} */ (["raw", "phase"])) {
+    for (const kind of KINDS) {
       const pane = this.panes[kind];
       const part = pane.missingDetail();
       if (!part || (this.live && this.loading[`${kind}-part`])) continue;
