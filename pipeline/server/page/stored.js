@@ -17,6 +17,15 @@ export function lastOf(stored) {
   return stored.length ? stored[stored.length - 1][1] : -1;
 }
 
+/**
+ * What to begin with: the newest timepoint whose phase is there, or whose frames are where no phase is.
+ * @param {any} run @param {number} position
+ */
+export function newest(run, position) {
+  const phase = lastOf(run?.stored?.phase[position] ?? []);
+  return phase >= 0 ? phase : lastOf(stretches(run, position));
+}
+
 /** The stored timepoint that is nearest; -1 where there is none. @param {[number, number][]} stored @param {number} timepoint */
 export function nearest(stored, timepoint) {
   let best = -1;

@@ -5,7 +5,7 @@ import { debounced, h, setText } from "./element.js";
 import { readPicture } from "./image.js";
 import { Pane } from "./pane.js";
 import { isGoing } from "./states.js";
-import { lastOf, nearest, next, stretches } from "./stored.js";
+import { lastOf, nearest, newest, next, stretches } from "./stored.js";
 import { Viewport } from "./viewport.js";
 
 const MOST_PX = 1024;
@@ -84,7 +84,7 @@ export class Viewer {
       if (!this.live) this.#load(KINDS.filter((kind) => !this.panes[kind].base));
     }
     // What was seen live is in the store now, in full.
-    if (ended && this.live) this.goTo(lastOf(this.#stored()));
+    if (ended && this.live) this.goTo(newest(this.run, Math.max(this.position, 0)));
   }
 
   /** Look at a run: live if it is going on, else at its newest timepoint. @param {string} name */
@@ -102,7 +102,7 @@ export class Viewer {
     }
     await this.#refresh();
     if (this.live && isGoing(this.current?.state)) this.goLive();
-    else this.goTo(lastOf(this.#stored()));
+    else this.goTo(newest(this.run, Math.max(this.position, 0)));
   }
 
   /** A picture of the live connection. @param {Picture} picture */
