@@ -92,8 +92,10 @@ def test_a_run_from_validation_to_report(service, tmp_path):
     service.until_state("running")
     assert "+0.5 µm" in client.refocus(0.5)
     assert "0.2 s" in client.set_interval(0.2)
-    service.until(lambda: client.status().run.actions_applied >= 2)
-    assert (client.status().run.focus_um, client.status().run.interval_s) == (0.5, 0.2)
+    # Both may take effect at the same timepoint.
+    service.until(lambda: client.status().run.interval_s == 0.2)
+    assert client.status().run.focus_um == 0.5
+    assert client.status().run.actions_applied >= 1
     with pytest.raises(LivephaseError, match="limit"):
         client.refocus(900.0)
 

@@ -242,5 +242,9 @@ METRICS: Final = (
         "Distance of the specimen from the focus that is kept, as last measured.",
         default=math.nan,
     ),
-    Metric("actions_applied", "counter", "Actions of people and controllers that took effect."),
+    Metric(
+        "actions_applied",
+        "counter",
+        "Times that what people and controllers asked for took effect.",
+    ),
 )
