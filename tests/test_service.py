@@ -76,10 +76,12 @@ def test_a_run_from_validation_to_report(service, tmp_path):
     assert {h["channel"] for h in images["raw"]} == {2}
     for kind, unit in (("raw", "counts"), ("phase", "rad")):
         timepoints = [h["timepoint"] for h in images[kind]]
-        assert timepoints == sorted(set(timepoints)), "newest only, none twice"
+        assert len(timepoints) == len(set(timepoints)), "none twice"
         assert images[kind][-1]["unit"] == unit
         assert pixels[kind].shape == (64, 64)
 
+    # Phase that was behind is made up for in any order; frames never come so.
+    assert images["raw"] == sorted(images["raw"], key=lambda h: h["timepoint"])
     assert "light goes off" in client.pause()
     service.until_state("paused")
     assert not client.status().run.light_on
