@@ -17,7 +17,7 @@ from pipeline.evaluation.trust.measures import detectable, roc_auc
 from pipeline.evaluation.trust.plan import TrustPlan
 from pipeline.experiment import Experiment, parse_experiment
 from pipeline.frames import Measurement
-from pipeline.lifecycle.report_trust import trust_lines, trust_report, trust_rows
+from pipeline.lifecycle.report.trust import trust_lines, trust_report, trust_rows
 from pipeline.methods.dl_srqpi.networks import build_network
 from pipeline.methods.dl_srqpi.record import (
     NetworkRecord,
