@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+import threading
 import time
 from contextlib import suppress
 
+import httpx
 import numpy as np
 import pytest
 import tifffile
@@ -257,6 +262,60 @@ def test_the_command_line_talks_to_the_service(service, tmp_path):
     assert "no service runs on" in nowhere[2]
     assert "Traceback" not in nowhere[2]
     service.until_over()
+
+
+def test_without_a_run_it_looks_calibrates_and_ends_in_the_dark(tmp_path, lamp):
+    text = small().replace("seed: 3", f"seed: 3\n  lamp_file: {lamp.path}")
+    with ServiceProcess(tmp_path / "home") as service:
+        with pytest.raises(LivephaseError, match="give an experiment"):
+            service.client.snapshot()
+        (picture,) = service.client.snapshot(text)
+        assert (service.home.path / picture).read_bytes().startswith(b"\x89PNG")
+        assert not lamp.is_on()
+        # Seconds of exposure: told to end in the middle of them.
+        slow = text.replace("exposure_ms: 5", "exposure_ms: 3000").replace(
+            "calibration:\n  source: simulator",
+            "calibration: {source: folder, folder: calibrated}",
+        )
+        asked = threading.Thread(target=_calibrate, args=(service, slow))
+        asked.start()
+        service.until(lamp.is_on)
+        assert service.client.status().service.doing == "calibrating"
+        with pytest.raises(LivephaseError, match="calibrating"):
+            service.client.begin(text)
+        service.process.terminate()
+        assert service.process.wait(60) == 0
+        assert not lamp.is_on()
+        asked.join(30)
+
+
+def _calibrate(service, text):
+    with suppress(httpx.HTTPError):
+        service.http.post("api/calibrate", json={"experiment": text, "steps": ["timing"]})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals are POSIX here")
+def test_posix_terminal_shows_the_address_in_one_piece(tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "serve", "--home", tmp_path / "home", "--port", "0"],
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "40"},
+    )
+    os.close(theirs)
+    try:
+        with os.fdopen(ours, "rb") as terminal:
+            line = terminal.readline().decode().strip()
+        client = Client.of_home(tmp_path / "home")
+        assert line == f"livephase: {client.page}"
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_client_of_another_token_is_told(service):

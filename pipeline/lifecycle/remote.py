@@ -186,7 +186,8 @@ def act(run: Path | str, action: Action) -> str:
                 f"there is no newest phase image of the run in {run}",
                 "snapshots are of runs that go on; `livephase query` reads any other image",
             )
-        return f"kept: {save_snapshot(folder.path, newest)}"
+        path = save_snapshot(folder.path, folder.experiment(), newest.key, "phase", newest.image)
+        return f"kept: {path}"
     state = folder.state()
     if state is not RunState.RUNNING:
         raise RunFolderError(

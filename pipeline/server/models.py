@@ -177,7 +177,7 @@ class RunStatus(BaseModel):
     light_dose_s: float = 0.0
     """Seconds of full brightness at the position that had most of them."""
     light_on: bool = False
-    disk_free_bytes: int | None = None
+    disk_free_bytes: float | None = None
     disk_left_s: float | None = None
     restarts: dict[str, int] = Field(default_factory=dict)
     interval_s: float

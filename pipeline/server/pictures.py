@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import StoreError
 from pipeline.frames import SlotKey
 from pipeline.server.home import Home
 from pipeline.server.image_message import encoded, reduced
-from pipeline.store.layout import open_layout
 from pipeline.store.reader import RunReader
 
 # Readers hold a few open files; a page looks at one run, or two.
@@ -55,8 +58,7 @@ class Pictures:
         StoreError
             The image is not stored, or the part lies outside.
         """
-        with self._lock:
-            reader = self.reader(name)
+        with self.reading(name) as reader:
             key = SlotKey(wanted.t, wanted.p)
             if not reader.plan.has(key):
                 raise StoreError(f"the run has no timepoint {wanted.t} at position {wanted.p}", "")
@@ -66,8 +68,14 @@ class Pictures:
                 else self._phase(name, reader, key, wanted)
             )
 
-    def reader(self, name: str) -> RunReader:
-        """Of a run; kept for the next time."""
+    @contextmanager
+    def reading(self, name: str) -> Iterator[RunReader]:
+        """A run's reader, for this thread alone."""
+        with self._lock:
+            yield self._reader(name)
+
+    def _reader(self, name: str) -> RunReader:
+        """Kept for the next time."""
         folder = self._home.run(name)
         # Another run may be under the name by now.
         identity = folder.experiment_file.stat().st_ino
@@ -78,16 +86,6 @@ class Pictures:
             self._readers.popitem(last=False)[1][1].close()
         return reader
 
-    def stored(self, name: str) -> dict[str, Any]:
-        """What is there to be looked at: ranges ``[first, last]`` of timepoints for each position."""
-        with self._lock:
-            reader = self.reader(name)
-            reader.poll()
-            return {
-                "raw": _ranges(reader.committed()),
-                "phase": _ranges(reader.reconstructed()),
-            }
-
     def _raw(self, name: str, reader: RunReader, key: SlotKey, wanted: PartRequest) -> bytes:
         plan = reader.plan
         if wanted.c >= len(plan.channels):
@@ -96,15 +94,15 @@ class Pictures:
         frame = wanted.c * len(plan.foci_um)
         pixels, step = reduced(reader.raw_part(key, frame, rows, columns), wanted.max_px)
         header = {"unit": "counts", "full_shape": list(plan.frame_shape), "step": step}
-        pixel_um = reader.experiment.pixel_um
+        pixel_um = reader.raw_pixel_um()
         return encoded(_header(name, wanted, header, rows, columns, pixel_um), pixels)
 
     def _phase(self, name: str, reader: RunReader, key: SlotKey, wanted: PartRequest) -> bytes:
-        layout = open_layout(reader.folder.phase_store, reader.experiment)
+        layout = reader.phase_layout()
         if wanted.c >= layout.shape[1]:
             raise StoreError(f"the run has no reconstructed image {wanted.c}", "")
         full = layout.level_shapes[0]
-        rows, columns = _part(wanted, full, 1)
+        rows, columns = _part(wanted, full, 1)  # refused where it lies outside
         longest = max(rows.stop - rows.start, columns.stop - columns.start)
         level = 0
         while level + 1 < len(layout.level_shapes) and longest / 2 ** (level + 1) >= wanted.max_px:
@@ -116,8 +114,10 @@ class Pictures:
         # The first image is the phase; amplitude and absorption have no unit.
         unit = "rad" if wanted.c == 0 else ""
         header = {"unit": unit, "full_shape": list(full), "step": step * 2**level}
-        pixel_um = reader.experiment.pixel_um * reader.plan.frame_shape[0] / full[0]
-        return encoded(_header(name, wanted, header, rows, columns, pixel_um), pixels)
+        rows, columns = (slice(s.start * 2**level, s.stop) for s in (coarse_rows, coarse_columns))
+        return encoded(
+            _header(name, wanted, header, rows, columns, reader.phase_pixel_um()), pixels
+        )
 
 
 def _part(wanted: PartRequest, shape: tuple[int, int], scale: int) -> tuple[slice, slice]:
@@ -155,7 +155,7 @@ def _header(
     }
 
 
-def _ranges(mask: Any) -> list[list[list[int]]]:
+def ranges(mask: NDArray[np.bool_]) -> list[list[list[int]]]:
     """``[timepoints, positions]`` → for each position runs ``[first, last]`` of True."""
     out: list[list[list[int]]] = []
     for position in range(mask.shape[1]):

@@ -6,6 +6,7 @@ In a session (on Windows a process group) of its own: Ctrl+C at the service's te
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 # The end of what it printed, where its reason is.
 _TAIL_BYTES = 4000
 _PREFIX = "livephase: "
+# To finish an exposure, put the light out and let the devices go.
+_END_S = 30.0
 
 
 class RunChild:
@@ -51,8 +54,15 @@ class RunChild:
         except subprocess.TimeoutExpired:
             return None
 
+    def end(self) -> None:
+        """As Ctrl+C does: it puts the light out first. Killed if it hangs."""
+        # Windows has no SIGTERM for others; its Ctrl+Break is for process groups, as this one is.
+        self._process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+        if self.wait(_END_S) is None:
+            self.kill()
+
     def kill(self) -> None:
-        """End it at once. Not for runs: for what takes too long and lights nothing."""
+        """End it at once. Only for what has lit nothing, or hangs."""
         self._process.kill()
         self._process.wait()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import LivephaseError, StoreError
 from pipeline.server.home import Home
 from pipeline.server.models import RunDetails, RunSummary, StoredImages
-from pipeline.server.pictures import Pictures
-from pipeline.store.layout import image_path, open_layout
+from pipeline.server.pictures import Pictures, ranges
 from pipeline.store.run_folder import RunFolder, RunState
 
 _RESUMABLE = (RunState.INTERRUPTED, RunState.STOPPED, RunState.FAILED)
@@ -34,24 +35,28 @@ def run_details(home: Home, pictures: Pictures, name: str) -> RunDetails:
     folder = home.run(name)
     experiment = folder.experiment()
     plan = experiment.plan()
-    phase_shape, outputs, levels = None, [], 0
-    try:
-        layout = open_layout(folder.phase_store, experiment)
-        phase_shape, levels = list(layout.level_shapes[0]), len(layout.level_shapes)
-        outputs = _outputs(image_path(folder.phase_store, plan, 0), layout.shape[1])
-    except StoreError:
-        pass  # frames were only recorded, or it has just begun
+    shape, outputs, levels = None, [], 0
+    with pictures.reading(name) as reader:
+        reader.poll()
+        stored = StoredImages(raw=ranges(reader.committed()), phase=ranges(reader.reconstructed()))
+        pixel_um = experiment.pixel_um
+        with suppress(StoreError):  # it has just begun
+            pixel_um = reader.raw_pixel_um()
+        with suppress(StoreError):  # or frames were only recorded
+            layout = reader.phase_layout()
+            shape, levels = list(layout.level_shapes[0]), len(layout.level_shapes)
+            outputs = list(reader.outputs())
     return RunDetails(
         **_summary(folder),
         positions=[p.name for p in plan.positions],
         channels=[c.name for c in plan.channels],
         foci_um=list(plan.foci_um),
         raw_shape=list(plan.frame_shape),
-        phase_shape=phase_shape,
+        phase_shape=shape,
         outputs=outputs,
         levels=levels,
-        pixel_um=experiment.pixel_um,
-        stored=StoredImages(**pictures.stored(name)),
+        pixel_um=pixel_um,
+        stored=stored,
     )
 
 
@@ -75,21 +80,29 @@ def log_lines(folder: RunFolder, most: int) -> list[dict[str, Any]]:
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
-    experiment, state = folder.experiment(), folder.state()
-    report = _report(folder)
+    state, report = folder.state(), _report(folder)
     return {
+        **_planned(folder.path, folder.experiment_file.stat().st_mtime_ns),
         "name": folder.path.name,
-        "experiment": experiment.name,
-        "method": experiment.reconstruction.method,
         "state": state.value,
         "created_utc": folder.info().get("created_utc"),
-        "timepoints": experiment.sequence.timepoints,
-        "frames_planned": experiment.plan().frames,
         "frames_written": report.get("written"),
         "frames_missing": report.get("missing"),
         "reconstructed": report.get("reconstructed"),
         "has_report": folder.report_html.is_file(),
         "can_resume": state in _RESUMABLE and "source" not in folder.info(),
+    }
+
+
+@lru_cache(maxsize=4096)
+def _planned(run: Path, written_ns: int) -> dict[str, Any]:  # noqa: ARG001 - another time, another file
+    """Of the experiment, which stays as it is: hundreds of them are not read for each list."""
+    experiment = RunFolder(run).experiment()
+    return {
+        "experiment": experiment.name,
+        "method": experiment.reconstruction.method,
+        "timepoints": experiment.sequence.timepoints,
+        "frames_planned": experiment.plan().frames,
     }
 
 
@@ -99,12 +112,3 @@ def _report(folder: RunFolder) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return report if isinstance(report, dict) else {}
-
-
-def _outputs(image: Path, count: int) -> list[str]:
-    """Names of the reconstruction's images, as the store has them."""
-    metadata = json.loads((image / "zarr.json").read_text(encoding="utf-8"))
-    names = [str(c["label"]) for c in metadata["attributes"]["ome"]["omero"]["channels"]]
-    if len(names) != count:
-        raise StoreError(f"{image} names {len(names)} images and holds {count}", "")
-    return names

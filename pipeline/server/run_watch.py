@@ -5,13 +5,11 @@ Only looks: whatever happens here, the run does not notice.
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
-from collections import deque
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
@@ -28,11 +26,6 @@ from pipeline.store.run_folder import RunFolder, RunState
 from pipeline.telemetry import Telemetry
 from pipeline.telemetry.metrics import missing_metric
 
-# Rates are means over so long, and over several timepoints: frames come in bursts.
-_RATE_S = 5.0
-# How fast the disk fills is only seen over minutes.
-_DISK_S = 600.0
-
 
 class Seen(NamedTuple):
     """An image that is there to be looked at, and since when."""
@@ -44,14 +37,6 @@ class Seen(NamedTuple):
     image: NDArray[Any]
     time_utc: float
     info: dict[str, float]
-
-
-class _Sample(NamedTuple):
-    time: float
-    acquired: int
-    latencies: int
-    latency_sum_s: float
-    disk_free: float
 
 
 class RunWatch:
@@ -74,8 +59,8 @@ class RunWatch:
         self.error: str | None = None
         self._lock = threading.Lock()
         self._live: LiveRun | None = None
+        self._running = folder.state() is RunState.RUNNING
         self._state = folder.state().value
-        self._samples: deque[_Sample] = deque()
         self._slot: SlotKey | None = None
         self._figures: dict[str, Any] = {}
         self._pixel_um = self._calibrated_pixel()
@@ -90,7 +75,7 @@ class RunWatch:
     @property
     def is_going_on(self) -> bool:
         """Whether a process works on it."""
-        return self._live is not None or self._state == RunState.RUNNING
+        return self._running
 
     def look(self) -> None:
         """Take in what is new; some times a second."""
@@ -98,16 +83,19 @@ class RunWatch:
         with self._lock:
             self._attach()
             if self._live is None:
-                self._state = self.folder.state().value
-                if self._state == RunState.RUNNING:
-                    self._state = LiveState.IDLE.name.lower()
                 return
-            self._state = self._live.control.state.name.lower()
+            # Its report is written after the last stage has ended: nothing else may begin before.
+            state = min(self._live.control.state, LiveState.DRAINING)
+            self._state = LiveState(state).name.lower()
             self._figures = self._read(self._live)
+            recent = finite(self._live.telemetry.value("latency_recent_seconds"))
         now = time.monotonic()
         if now >= self._next_sample:
             self._next_sample = now + 1.0
-            self.history.add(time.time(), {**self._figures, **self._recent()})
+            missing = self._figures["frames_missing"]
+            self.history.add(
+                time.time(), {**self._figures, "latency_s": recent, "missing": missing}
+            )
 
     def signs(self) -> RunSigns | None:
         """The run's signs of life; None where none goes on."""
@@ -188,20 +176,19 @@ class RunWatch:
 
     def _attach(self) -> None:
         """Hold the session that goes on, and no other."""
-        running = self.folder.state() is RunState.RUNNING
-        if self._live is not None and (not running or self._is_over(self._live)):
+        state = self.folder.state()
+        self._running = state is RunState.RUNNING
+        if self._live is not None and not self._running:
             # The last figures stay to be seen; the memory itself is nobody's any more.
             self._figures = self._read(self._live)
             self._live.close()
             self._live = None
-        if running and self._live is None:
-            try:
+        if self._running and self._live is None:
+            self._state = LiveState.IDLE.name.lower()
+            with suppress(StoreError):  # it is just starting
                 self._live = LiveRun(self.folder)
-            except StoreError:
-                return  # just starting or ending
-
-    def _is_over(self, live: LiveRun) -> bool:
-        return live.control.state >= LiveState.DONE
+        elif not self._running:
+            self._state = state.value
 
     def _newest_frame(self, live: LiveRun, channel: int, after: int) -> Seen | None:
         head = live.ring.head
@@ -219,8 +206,8 @@ class RunWatch:
         telemetry = live.telemetry
         head = live.ring.head
         self._slot = (live.ring.key_of(head - 1) if head else None) or self._slot
-        self._take_sample(telemetry)
-        figures: dict[str, Any] = {
+        interval_s = finite(telemetry.value("interval_seconds"))
+        return {
             "frames_acquired": telemetry.total("frames_acquired"),
             "frames_written": telemetry.total("frames_written"),
             "frames_missing": telemetry.missing_frames(),
@@ -244,83 +231,17 @@ class RunWatch:
             "light_s": telemetry.value("light_seconds"),
             "light_dose_s": telemetry.value("light_dose_seconds"),
             "light_on": bool(telemetry.value("light_on")),
-            "disk_free_bytes": shutil.disk_usage(self.folder.path).free,
+            "disk_free_bytes": finite(telemetry.value("disk_free_bytes")),
             "restarts": {
                 stage: int(n) for stage, n in telemetry.by_stage("stage_restarts").items() if n
             },
-            "interval_s": self._interval_s(),
+            "interval_s": self.plan.interval_s if interval_s is None else interval_s,
             "focus_um": live.control.target.focus_um,
             "stage_um": list(live.control.target.stage_um),
             "focus_error_um": finite(telemetry.value("focus_error_um")),
             "actions_applied": telemetry.total("actions_applied"),
-            "frames_per_s": self._rate(),
-            "disk_left_s": self._disk_left_s(),
+            # As the run's own care for itself has them.
+            "frames_per_s": telemetry.value("frames_per_second"),
+            "left_s": finite(telemetry.value("run_left_seconds")),
+            "disk_left_s": finite(telemetry.value("disk_left_seconds")),
         }
-        figures["left_s"] = self._left_s(figures)
-        return figures
-
-    def _take_sample(self, telemetry: Telemetry) -> None:
-        now = time.monotonic()
-        latencies = telemetry.histogram("latency_seconds")
-        free = float(shutil.disk_usage(self.folder.path).free)
-        self._samples.append(
-            _Sample(
-                now,
-                telemetry.total("frames_acquired"),
-                latencies.observations,
-                latencies.sum_s,
-                free,
-            )
-        )
-        while now - self._samples[0].time > max(_DISK_S, 3 * self.plan.interval_s):
-            self._samples.popleft()
-
-    def _over(self, seconds: float) -> tuple[_Sample, _Sample] | None:
-        """The newest sample, and the one about so long before."""
-        if len(self._samples) < 2:
-            return None
-        last = self._samples[-1]
-        first = next(s for s in self._samples if last.time - s.time <= seconds)
-        return (first, last) if last.time > first.time else None
-
-    def _rate(self) -> float | None:
-        """Frames a second."""
-        ends = self._over(max(_RATE_S, 3 * self.plan.interval_s))
-        if ends is None:
-            return None
-        return (ends[1].acquired - ends[0].acquired) / (ends[1].time - ends[0].time)
-
-    def _recent(self) -> dict[str, float | None]:
-        """What a plot shows of the last seconds."""
-        ends = self._over(max(_RATE_S, 3 * self.plan.interval_s))
-        latency = None
-        if ends is not None and ends[1].latencies > ends[0].latencies:
-            latency = (ends[1].latency_sum_s - ends[0].latency_sum_s) / (
-                ends[1].latencies - ends[0].latencies
-            )
-        return {"latency_s": latency, "missing": self._figures.get("frames_missing")}
-
-    def _disk_left_s(self) -> float | None:
-        """Until the disk is full, if it goes on filling as in the last minutes; None where it doesn't fill."""
-        ends = self._over(_DISK_S)
-        if ends is None or ends[1].time - ends[0].time < _RATE_S:
-            return None
-        per_s = (ends[0].disk_free - ends[1].disk_free) / (ends[1].time - ends[0].time)
-        return ends[1].disk_free / per_s if per_s > 0 else None
-
-    def _left_s(self, figures: dict[str, Any]) -> float | None:
-        """Until the last frame, at the rate of now and never faster than planned."""
-        plan = self.plan
-        left = plan.frames - figures["frames_acquired"] - figures["frames_missing"]
-        if left <= 0:
-            return 0.0
-        slots = left / (plan.frames_per_slot * len(plan.positions))
-        rate = figures["frames_per_s"]
-        if not rate:
-            return None
-        return float(np.maximum(left / rate, slots * self._interval_s()))
-
-    def _interval_s(self) -> float:
-        """From one timepoint to the next, as it is by now."""
-        interval = None if self._live is None else self._live.telemetry.value("interval_seconds")
-        return self.plan.interval_s if finite(interval) is None else float(interval or 0.0)

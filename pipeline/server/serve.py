@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -69,8 +71,8 @@ def serve(
             shown = f"[{host}]" if ":" in host else host
             address = f"http://{shown}:{port}/"
             with place.announced(address):
-                _tell(address, place, token)
-                asyncio.run(_serve(service, settings, listening))
+                tell = partial(_tell, address, place, token)
+                asyncio.run(_serve(service, settings, listening, tell))
         finally:
             service.close()
             stop_logging(handler)
@@ -88,7 +90,9 @@ class _Server(uvicorn.Server):
         self.signals += 1
 
 
-async def _serve(service: Service, settings: GuardSettings, listening: socket.socket) -> None:
+async def _serve(
+    service: Service, settings: GuardSettings, listening: socket.socket, tell: Callable[[], None]
+) -> None:
     config = uvicorn.Config(
         Guard(make_app(service), settings),
         http=BoundedProtocol,
@@ -104,7 +108,7 @@ async def _serve(service: Service, settings: GuardSettings, listening: socket.so
         timeout_graceful_shutdown=_LAST_ANSWERS_S,
     )
     server, vigil = _Server(config), Vigil(service)
-    ending = asyncio.create_task(_until_the_end(server, service, vigil))
+    ending = asyncio.create_task(_until_the_end(server, service, vigil, tell))
     try:
         await server.serve(sockets=[listening])
     finally:
@@ -114,25 +118,32 @@ async def _serve(service: Service, settings: GuardSettings, listening: socket.so
         vigil.close()
 
 
-async def _until_the_end(server: _Server, service: Service, vigil: Vigil) -> None:
-    """Once: stop the run and wait until it has drained. Twice: leave its backlog. Three times: end at once."""
+async def _until_the_end(
+    server: _Server, service: Service, vigil: Vigil, tell: Callable[[], None]
+) -> None:
+    """Tell when it serves; then wait for signals.
+
+    Once: stop the run and wait until it has drained. Twice: leave its backlog. Three times: end at once.
+    """
     handled = 0
-    ready = False
+    ready = asked = False
     while True:
         await asyncio.sleep(_LOOK_S)
         vigil.loop_turns()
         if server.started and not ready:
             ready = True
             vigil.ready()
+            tell()
         if server.signals > handled:
             handled += 1
             if handled == 1:
                 _say("stopping" + (": the run finishes and drains" if service.run_goes_on else ""))
                 vigil.stopping()
-                await asyncio.to_thread(service.stop_run)
             elif handled == 2:
                 await asyncio.to_thread(service.leave_backlog)
-        if handled and (handled >= 3 or not service.run_goes_on):
+        if handled and not asked:
+            asked = await asyncio.to_thread(service.stop_run)
+        if handled and (handled >= 3 or not service.is_at_work):
             server.should_exit = True
             return
 

@@ -15,7 +15,7 @@ from pipeline.experiment import read_experiment
 from pipeline.instrument import resolve_exposures
 from pipeline.lifecycle.after_service import take_hung_run
 from pipeline.lifecycle.care import read_care
-from pipeline.lifecycle.light_off import make_dark_before_all
+from pipeline.lifecycle.light_off import turn_light_off
 from pipeline.lifecycle.preflight import check_disk, estimate
 from pipeline.lifecycle.remote import act, ask
 from pipeline.methods.registry import available_methods
@@ -26,6 +26,7 @@ from pipeline.server.pictures import Pictures
 from pipeline.server.run_child import RunChild
 from pipeline.server.run_watch import RunWatch
 from pipeline.server.snapshot import take_snapshot
+from pipeline.stages.light_mark import LightMark
 from pipeline.store.run_folder import RunFolder, RunState
 
 log = logging.getLogger("livephase.service")
@@ -33,8 +34,8 @@ log = logging.getLogger("livephase.service")
 _LOOK_S = 0.2
 # Torch and weights on a slow, cold disk.
 _BEGIN_S = 180.0
-# Devices that don't answer within this hang.
-_ERRAND_S = 600.0
+# A whole calibration takes minutes; what takes longer than this hangs.
+_ERRAND_S = 3600.0
 # How often it is looked for runs that others begin, and among how many.
 _FIND_S, _NEWEST = 2.0, 20
 _RESUMABLE = (RunState.INTERRUPTED, RunState.STOPPED, RunState.FAILED)
@@ -58,8 +59,10 @@ class Service:
         self.events = Events()
         self.pictures = Pictures(home)
         self.clients = 0
+        self._methods = ["none", *available_methods()]
         self.watch: RunWatch | None = None
         self._child: RunChild | None = None
+        self._errand_child: RunChild | None = None
         self._doing: str | None = None
         self._stopping = False
         self._began = time.monotonic()
@@ -67,7 +70,6 @@ class Service:
         self._end = threading.Event()
         self._find_again = 0.0
         self._looker = threading.Thread(target=self._keep_looking, name="look", daemon=True)
-        self.looked = time.monotonic()
 
     def start(self) -> None:
         """Find out what an earlier service, or a power cut, has left; then keep looking."""
@@ -90,18 +92,22 @@ class Service:
 
     def status(self) -> Status:
         """Service and run."""
-        busy = self._doing is not None or self.run_goes_on
-        state = "stopping" if self._stopping else "busy" if busy else "idle"
+        state = "stopping" if self._stopping else "busy" if self.is_at_work else "idle"
         facts = ServiceFacts(
             version=__version__,
             uptime_s=time.monotonic() - self._began,
             state=state,
             doing=self._doing,
-            methods=["none", *available_methods()],
+            methods=self._methods,
             clients=self.clients,
         )
         watch = self.watch
         return Status(service=facts, run=None if watch is None else self._run_status(watch))
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a run goes on or is about to, or something else is done at the microscope."""
+        return self._doing is not None or self.run_goes_on
 
     @property
     def run_goes_on(self) -> bool:
@@ -181,14 +187,22 @@ class Service:
 
     # --- the end ---
 
-    def stop_run(self) -> None:
-        """The service ends: the run finishes its timepoint and drains."""
+    def stop_run(self) -> bool:
+        """The service ends: the run finishes its timepoint and drains. Whether it was told so.
+
+        False where it is only just beginning: it is to be told a little later.
+        """
         self._stopping = True
-        if self.run_goes_on:
-            try:
-                self.ask("stop")
-            except LivephaseError as error:
-                log.warning("the run could not be asked to stop: %s", error)
+        errand = self._errand_child
+        if errand is not None:
+            errand.end()
+        if not self.is_at_work:
+            return True
+        try:
+            self.ask("stop")
+        except LivephaseError:
+            return False
+        return True
 
     def leave_backlog(self) -> None:
         """The run ends without its backlog: `--resume` reconstructs it. As a second Ctrl+C."""
@@ -205,9 +219,12 @@ class Service:
         """Take up a run that goes on; make safe what one that was cut off has left."""
         try:
             state = folder.state()
-            if state is RunState.INTERRUPTED and make_dark_before_all(folder):
-                text = f"{folder.path.name} was cut off with the light on: it is off now"
-                self.events.add("warning", "service", text)
+            if state is RunState.INTERRUPTED and LightMark(folder.path).is_set():
+                # In a process of its own: what a microscope's devices do to it is not done to the service.
+                dark = turn_light_off(folder.path, folder.experiment())
+                now = "it is off now" if dark else "IT MAY STILL BE ON, switch it off by hand"
+                text = f"{folder.path.name} was cut off with the light on: {now}"
+                self.events.add("warning" if dark else "error", "service", text)
             if state in (RunState.RUNNING, RunState.INTERRUPTED) and self.watch is None:
                 self.watch = RunWatch(folder, self.events, from_start=False)
                 self._tell_found(folder.path.name, state)
@@ -259,7 +276,6 @@ class Service:
             except Exception:
                 # Whatever it is (a full disk, too many open files), the next look may succeed.
                 log.exception("a look at the run failed")
-            self.looked = time.monotonic()
 
     def _look(self) -> None:
         self._find_from_elsewhere()
@@ -314,13 +330,16 @@ class Service:
     def _errand(self, what: str, arguments: list[str]) -> str:
         """Do something at the microscope in a process of its own; what it printed. Raises `LivephaseError`."""
         with self._one_at_a_time(what):
-            child = RunChild(arguments, self.home.console)
-            if child.wait(_ERRAND_S) is None:
-                child.kill()
-                raise LivephaseError(f"{what} took longer than {_ERRAND_S:.0f} s", "")
-            if child.exit_code != 0:
-                raise LivephaseError(*_cause_and_fix(child.reason()))
-            return child.printed()
+            child = self._errand_child = RunChild(arguments, self.home.console)
+            try:
+                if child.wait(_ERRAND_S) is None:
+                    child.end()
+                    raise LivephaseError(f"{what} took longer than {_ERRAND_S:.0f} s", "")
+                if child.exit_code != 0:
+                    raise LivephaseError(*_cause_and_fix(child.reason()))
+                return child.printed()
+            finally:
+                self._errand_child = None
 
 
 class _Turn:

@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.durable import replace_file
 from pipeline.errors import RunFolderError
 from pipeline.server.run_watch import RunWatch, Seen
-
-_FOLDER = "snapshots"
+from pipeline.stages.snapshot import save_snapshot, snapshot_path, write_snapshot
 
 
 def take_snapshot(watch: RunWatch) -> list[Path]:
@@ -32,34 +29,18 @@ def take_snapshot(watch: RunWatch) -> list[Path]:
     images = [image for image in (*seen, phase) if image is not None]
     if not images:
         raise RunFolderError("there is no image yet", "wait for the first timepoint")
-    folder = watch.folder.path / _FOLDER
-    folder.mkdir(exist_ok=True)
-    written = [_write_tiff(folder, watch, image) for image in images]
+    run = watch.folder.path
+    written = [
+        save_snapshot(run, watch.experiment, i.key, _what(watch, i), i.image) for i in images
+    ]
     if phase is not None:
-        path = folder / f"{_stem(watch, phase)}.png"
-        replace_file(path, _picture(watch, phase))
-        written.append(path)
+        path = snapshot_path(run, phase.key, "phase", "png")
+        written.append(write_snapshot(path, _picture(watch, phase)))
     return written
 
 
-def _stem(watch: RunWatch, seen: Seen) -> str:
-    what = "phase" if seen.kind == "phase" else watch.plan.channels[seen.channel].name
-    return f"t{seen.key.timepoint:06}_p{seen.key.position}_{what}"
-
-
-def _write_tiff(folder: Path, watch: RunWatch, seen: Seen) -> Path:
-    path = folder / f"{_stem(watch, seen)}.tif"
-    pixel_um = watch.pixel_um(seen.image.shape[0])
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        seen.image,
-        imagej=True,
-        resolution=(1 / pixel_um, 1 / pixel_um),
-        metadata={"unit": "um", "axes": "YX"},
-    )
-    replace_file(path, buffer.getvalue())
-    return path
+def _what(watch: RunWatch, seen: Seen) -> str:
+    return "phase" if seen.kind == "phase" else watch.plan.channels[seen.channel].name
 
 
 def _picture(watch: RunWatch, seen: Seen) -> bytes:

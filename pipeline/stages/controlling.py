@@ -57,7 +57,7 @@ def control_run(context: StageContext, entry: ControllerEntry, connection: Conne
             telemetry = stack.enter_context(Telemetry.attach(context.telemetry))
             mailbox = stack.enter_context(Mailbox.attach(context.mailbox))
             _tell(connection, what="ready", looks_at=controller.looks_at)
-            _Looking(context, controller, control, telemetry, mailbox, connection).run()
+            _Looking(context, entry, controller, control, telemetry, mailbox, connection).run()
     except (EOFError, OSError):
         pass  # the supervisor has closed the pipe
     except Exception as error:
@@ -76,6 +76,7 @@ class _Looking:
     def __init__(
         self,
         context: StageContext,
+        entry: ControllerEntry,
         controller: Controller,
         control: Control,
         telemetry: Telemetry,
@@ -83,6 +84,7 @@ class _Looking:
         connection: Connection,
     ) -> None:
         self._run = context.run
+        self._entry = entry
         self._experiment = context.experiment
         self._plan = context.plan
         self._controller = controller
@@ -112,9 +114,11 @@ class _Looking:
             self._answer(result, actions, time.monotonic() - began)
 
     def _answer(self, result: Result, actions: list[Action], took_s: float) -> None:
-        for action in actions:
-            if isinstance(action, Snapshot) and self._image is not None:
-                save_snapshot(self._run, self._image)
+        # The supervisor, who drops what is late and only logs a dry run, has no image to keep.
+        counts = not self._entry.dry_run and took_s <= self._entry.deadline_s
+        image = self._image
+        if counts and image is not None and any(isinstance(a, Snapshot) for a in actions):
+            save_snapshot(self._run, self._experiment, image.key, "phase", image.image)
         _tell(
             self._connection,
             what="decision",
