@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.evaluation.contenders import ORACLES
 from pipeline.evaluation.scores import FIGURES, Scores
-
-# Not a method.
-_NOT_COMPARED = ("nyquist_oracle",)
 
 
 def ahead_of_baselines(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -30,7 +28,7 @@ def ahead_of_baselines(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
     for table, rows in tables.items():
         for row, own in rows.items():
             for name, figures in own["baselines"].items():
-                if name in _NOT_COMPARED:
+                if name in ORACLES:
                     continue
                 for figure, more_is_better in FIGURES.items():
                     network, baseline = own.get(figure), figures.get(figure)

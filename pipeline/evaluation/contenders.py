@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
 from pipeline.errors import MethodError
+from pipeline.evaluation.linear_oracle import linear_oracle
 from pipeline.evaluation.plan import Row
 from pipeline.evaluation.tie_dct import TieDct
 from pipeline.experiment import Condenser, Experiment
@@ -26,7 +27,9 @@ from pipeline.quality import nyquist_oracle
 Image = NDArray[np.float32]
 
 NETWORK = "network"
-BASELINES = ("nyquist_oracle", "tie_fft", "tie_dct", "srcnn", "bicubic")
+ORACLES = ("nyquist_oracle", "linear_oracle")
+"""What is told the truth, or of it: they bound, and nobody has them."""
+BASELINES = (*ORACLES, "tie_fft", "tie_dct", "srcnn", "bicubic")
 TUNED = ("tie_fft", "tie_dct", "bicubic")
 SRCNN_FIX = (
     "train one under the network's conditions with `livephase train dl_srqpi --experiment EXPERIMENT.yaml "
@@ -60,6 +63,7 @@ class Contenders:
     - ``network``: through the live path, `Method.load`, at the row's z and S.
     - ``nyquist_oracle``: the truth, low-passed at the camera's Nyquist frequency. Not a method: what beats it
       resolves beyond the pixels.
+    - ``linear_oracle``: see there. Not a method, either.
     - ``tie_fft``: `pipeline.methods.tie` from two frames (one more than the network gets) on the camera's
       grid, interpolated.
     - ``tie_dct``: `TieDct` from two frames, interpolated.
@@ -102,6 +106,8 @@ class Contenders:
         for name in self._weights:
             yield name, self.network(name, row, frame)
         yield "nyquist_oracle", nyquist_oracle(truth, self._upsampling).astype(np.float32)
+        conditions = row_conditions(self._experiment, row)
+        yield "linear_oracle", linear_oracle(truth, frame, conditions, self._upsampling)
         for name, tuning in self._tunings.get(row, {}).items():
             # bicubic has one frame: what would be in focus is as even as a transparent specimen's.
             first = np.ones_like(frame) if name == "bicubic" else frames[tuning.first * row.z_um]

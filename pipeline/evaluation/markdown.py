@@ -13,6 +13,7 @@ from pipeline.evaluation.trust.text import trust_sections
 _NAMES: Mapping[str, str] = {
     NETWORK: "network",
     "nyquist_oracle": "Nyquist oracle (not a method)",
+    "linear_oracle": "linear oracle (not a method)",
     "tie_fft": "TIE by FFT, two frames",
     "tie_dct": "TIE by DCT, iterated, two frames",
     "srcnn": "SRCNN",
@@ -107,7 +108,7 @@ def _contenders(data: Mapping[str, Any]) -> str:
 
 def _ahead(ahead: Mapping[str, Any]) -> str:
     if ahead["ok"]:
-        return f"Ahead of every baseline but the oracle in all {ahead['compared']} comparisons."
+        return f"Ahead of every baseline but the oracles in all {ahead['compared']} comparisons."
     behind = ahead["behind"]
     places: dict[tuple[str, str, str], list[str]] = {}
     for b in behind:
@@ -141,7 +142,7 @@ def _figures(rows: Mapping[str, Any], head: str) -> str:
 
 
 def _versus(rows: Mapping[str, Any], head: str) -> str:
-    """SSIM of all contenders but the oracle."""
+    """SSIM of all contenders but the Nyquist oracle, which is the same in all rows."""
     others = [name for name in BASELINES if name != "nyquist_oracle"]
     return table(
         [f"SSIM at {head}", *(_NAMES[n] for n in (NETWORK, *others))],

@@ -20,17 +20,19 @@ _COLOURS: Mapping[str, str] = {
     "truth": "#000000",
     NETWORK: "#d1495b",
     "nyquist_oracle": "#8d99ae",
+    "linear_oracle": "#7d5ba6",
     "tie_fft": "#2a6f97",
     "tie_dct": "#61a5c2",
     "srcnn": "#e09f3e",
     "bicubic": "#6a994e",
 }
 # The two TIEs often lie upon each other.
-_DASHES: Mapping[str, str] = {"nyquist_oracle": ":", "tie_dct": "--"}
+_DASHES: Mapping[str, str] = {"nyquist_oracle": ":", "linear_oracle": ":", "tie_dct": "--"}
 _LABELS: Mapping[str, str] = {
     "truth": "truth",
     NETWORK: "network",
     "nyquist_oracle": "Nyquist oracle",
+    "linear_oracle": "linear oracle",
     "tie_fft": "TIE, FFT (2 frames)",
     "tie_dct": "TIE, DCT (2 frames)",
     "srcnn": "SRCNN",
