@@ -297,6 +297,7 @@ def test_what_it_has_not_got_is_refused(tmp_path):
 EXPERIMENTS = Path(__file__).parents[1] / "deploy" / "experiments"
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(
     not os.environ.get("LIVEPHASE_DATA"), reason="LIVEPHASE_DATA names no folder of public data"

@@ -287,17 +287,17 @@ def test_a_third_partys_method_ten_times_too_slow_does_not_slow_the_camera(
 ):
     # 50 timepoints a second, 5 reconstructions a second.
     path = experiment_file(
-        sequence={"timepoints": 100, "foci_um": [0.0]}, reconstruction={"method": "slow"}
+        sequence={"timepoints": 60, "foci_um": [0.0]}, reconstruction={"method": "slow"}
     )
     out = tmp_path / "run"
     status, _, errors = livephase("run", path, "--out", out)
     assert status == 0, errors
     figures = report(out)
-    assert (figures["written"], figures["missing"], figures["reconstructed"]) == (100, 0, 100)
+    assert (figures["written"], figures["missing"], figures["reconstructed"]) == (60, 0, 60)
     assert figures["fps"] > 40
     done_after = RunReader(out).phase_records.last("time_utc").max()
     assert (
-        done_after - RunReader(out).frame_table()["time_utc"].max() > 10
+        done_after - RunReader(out).frame_table()["time_utc"].max() > 6
     )  # the backlog, afterwards
 
 
