@@ -25,6 +25,7 @@ from pipeline.methods.neuph import NeuPhMethod
 from pipeline.methods.neuph.fit import light_record, matching_frames, read_record, weights_path
 from pipeline.methods.neuph.inputs import NeuPhInputs, measured_scale, scaled
 from pipeline.methods.neuph.networks import ConvolutionDecoder, FoldedDecoder, Grid, NeuPh
+from pipeline.methods.neuph.networks.fused import linear_relu
 from pipeline.methods.neuph.record import (
     NETWORKS,
     InputScale,
@@ -139,6 +140,19 @@ def test_bf16_costs_little():
             )
         )
     assert float((exact - half).square().mean().sqrt() / exact.std()) < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 16), (37, 24), (5, 40, 128)])
+def test_a_layer_and_its_relu_in_one_are_the_two(dtype, shape):
+    x, weight = torch.randn(shape).to(dtype), torch.randn(32, shape[-1]).to(dtype)
+    bias = torch.randn(32).to(dtype)
+    with torch.inference_mode():
+        one = linear_relu(x, weight, bias)
+        two = torch.nn.functional.linear(x.double(), weight.double(), bias.double()).relu()
+    assert one.dtype == dtype
+    step = torch.finfo(dtype).eps
+    torch.testing.assert_close(one.double(), two, rtol=4 * step, atol=shape[-1] * step)
 
 
 def test_it_is_continuous_where_the_nearest_latent_pixels_change():

@@ -18,13 +18,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.methods.neuph.networks.fused import linear_relu
 from pipeline.methods.neuph.networks.grid import Grid, Neighbours, neighbours
 from pipeline.methods.neuph.record import NeuPhNetwork
 
 _UNFOLDED = 9
 _WAY, _CELL = 2, 2
 # Values of a hidden layer that are computed at a time: they stay in the processor's cache, or fill a GPU.
-_CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
+_CHUNK = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 class Decoder(nn.Module):
@@ -215,7 +216,7 @@ class FoldedDecoder:
             for j in range(2):
                 x = lines.index_select(1, columns.index[j]).add_(across[j]).relu_()
                 for weight, bias in self._rest:
-                    x = functional.linear(x, weight, bias).relu_()
+                    x = linear_relu(x, weight, bias)
                 answer = functional.linear(x, self._last)[..., 0].float() + self._last_bias
                 answer *= rows.share[i, band, None] * columns.share[j]
                 total = answer if total is None else total.add_(answer)
