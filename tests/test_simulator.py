@@ -136,7 +136,7 @@ class Bump:
 @pytest.fixture
 def with_specimen(monkeypatch):
     def instrument(specimen, e):
-        monkeypatch.setattr("drivers.simulator.imaging.specimen_for", lambda *a, **k: specimen)
+        monkeypatch.setattr("drivers.simulator.scene.specimen_for", lambda *a, **k: specimen)
         return SimulatedInstrument(e)
 
     return instrument
@@ -153,6 +153,24 @@ def residual_of_truth(e, instrument, slot):
         residual(frames, valid, predict_frames(p, a, e, calibration)[None], e, calibration).item()
         for p, a in ((phase, absorption), (0 * phase, None))
     ]
+
+
+def test_the_truth_is_known_without_torch():
+    """At the end of a simulated run it is held against the phase: that need not wait for torch's seconds."""
+    code = """
+import sys
+from importlib.resources import files
+import yaml
+from drivers.simulator import SimulatedInstrument
+from pipeline.experiment import parse_experiment
+import pipeline.lifecycle.truth
+demo = yaml.safe_load((files("pipeline.demos") / "dl_srqpi.yaml").read_text(encoding="utf-8"))
+phase, _ = SimulatedInstrument(parse_experiment(demo)).truth(1, 0)
+assert phase.max() > 0.3
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_demos_truth_explains_its_frame_to_the_noise(make_experiment):

@@ -19,6 +19,7 @@ from drivers.simulator.flaws import (
 )
 from drivers.simulator.light import channel_lights, led_errors
 from drivers.simulator.order import frame_key, frame_number
+from drivers.simulator.scene import Scene
 from pipeline.calibration import Calibration
 from pipeline.course import Course
 from pipeline.errors import DriverError
@@ -70,6 +71,7 @@ class SimulatedInstrument:
         self._shading = vignetting(self._plan.frame_shape, microscope.imperfections.vignetting)
         self._bad, self._stuck = stuck_pixels(microscope)
         self._offsets = offsets(microscope)
+        self._drawing: Scene | None = None
         self._optics: SimulatedOptics | None = None
         self._still: dict[tuple[int, str, float, tuple[float, float]], NDArray[np.float64]] = {}
 
@@ -109,8 +111,8 @@ class SimulatedInstrument:
     def steer(self, course: Course) -> None:
         """Take focus, place and the specimen's age from `course`, by slots and timepoints of this instrument's plan."""
         self._course = Course(self._plan, course.settings)
-        if self._optics is not None:
-            self._optics.course = self._course
+        if self._drawing is not None:
+            self._drawing.course = self._course
 
     def focus_um(self, key: FrameKey) -> float:
         """What the lens was told."""
@@ -118,7 +120,7 @@ class SimulatedInstrument:
 
     def true_focus_um(self, key: FrameKey) -> float:
         """Where the plane in focus really lay."""
-        return self._imaging().true_focus_um(key)
+        return self._scene().true_focus_um(key)
 
     def is_brightfield(self, channel: str) -> bool:
         """Whether the channel has light without a specimen."""
@@ -132,7 +134,7 @@ class SimulatedInstrument:
         self, timepoint: int, position: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Phase (rad) and absorption over the camera's field, ``[s·Y, s·X]``, s the `oversampling`."""
-        return self._imaging().truth(SlotKey(timepoint, position))
+        return self._scene().truth(SlotKey(timepoint, position))
 
     def lit_channel(self, key: FrameKey) -> int:
         """Index of the channel whose light this frame (mostly) sees: late light is the one before's."""
@@ -207,13 +209,18 @@ class SimulatedInstrument:
         number = frame_number(self._plan, key) - frames_ago
         return frame_key(self._plan, min(max(number, 0), self._plan.frames - 1))
 
+    def _scene(self) -> Scene:
+        if self._drawing is None:
+            self._drawing = Scene(self._experiment, self._microscope, self.oversampling)
+            self._drawing.course = self._course
+        return self._drawing
+
     def _imaging(self) -> SimulatedOptics:
         if self._optics is None:
-            # Imports torch, which takes seconds that calibration() need not wait for.
+            # Imports torch, which takes seconds that neither calibration() nor truth() need wait for.
             from drivers.simulator.imaging import SimulatedOptics  # noqa: PLC0415
 
             self._optics = SimulatedOptics(
-                self._experiment, self._microscope, self._errors, self.oversampling
+                self._experiment, self._microscope, self._errors, self._scene()
             )
-            self._optics.course = self._course
         return self._optics

@@ -23,8 +23,8 @@ from torch.nn.functional import avg_pool2d
 
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment
-from pipeline.optics.forward import diffraction_spread_um
 from pipeline.optics.sensor import scaled_flat
+from pipeline.optics.spread import diffraction_spread_um
 
 # Variance of rounding to whole counts.
 _ROUNDING = 1 / 12

@@ -13,7 +13,6 @@ from pipeline.calibration import Calibration
 from pipeline.experiment import Condenser, Experiment
 from pipeline.frames import Measurement
 from pipeline.optics.forward import (
-    diffraction_spread_um,
     intensity_samples,
     spectrum_camera_intensity,
     thin_specimen,
@@ -26,6 +25,7 @@ from pipeline.optics.illumination import (
 )
 from pipeline.optics.residual import Agreement, agreement
 from pipeline.optics.sensor import Corrected
+from pipeline.optics.spread import diffraction_spread_um
 from pipeline.optics.weak_absorption import absorption_contrast, absorption_transfer
 
 # Complex samples that predicting one slot may cost, waves times image samples: a sixth of a second

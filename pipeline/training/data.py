@@ -21,13 +21,13 @@ from pipeline.experiment import Optics
 from pipeline.methods.dl_srqpi.conditions import Conditions
 from pipeline.methods.dl_srqpi.record import OpticsRecord
 from pipeline.optics.forward import (
-    diffraction_spread_um,
     intensity_samples,
     spectrum_camera_intensity,
     thin_specimen,
 )
 from pipeline.optics.illumination import condenser_source
 from pipeline.optics.sensor import bin_pixels
+from pipeline.optics.spread import diffraction_spread_um
 from pipeline.training.ranges import Ranges
 
 # Of the samples that an intensity needs, taken along each axis under many plane waves: a hundredth of the contrast
