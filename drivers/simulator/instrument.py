@@ -19,7 +19,6 @@ from drivers.simulator.flaws import (
 )
 from drivers.simulator.light import channel_lights, led_errors
 from drivers.simulator.order import frame_key, frame_number
-from drivers.simulator.scene import Scene
 from pipeline.calibration import Calibration
 from pipeline.course import Course
 from pipeline.errors import DriverError
@@ -33,6 +32,7 @@ from pipeline.frames import FrameKey, SlotKey
 
 if TYPE_CHECKING:
     from drivers.simulator.imaging import SimulatedOptics
+    from drivers.simulator.scene import Scene
 
 # Images of a target that does not change are kept, up to this.
 _MOST_STILL_BYTES = 256e6
@@ -211,6 +211,9 @@ class SimulatedInstrument:
 
     def _scene(self) -> Scene:
         if self._drawing is None:
+            # Imports scipy, which neither calibration() nor a light keeper need wait for.
+            from drivers.simulator.scene import Scene  # noqa: PLC0415
+
             self._drawing = Scene(self._experiment, self._microscope, self.oversampling)
             self._drawing.course = self._course
         return self._drawing
