@@ -14,7 +14,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_runs import livephase
-from pydantic import ValidationError
 
 from pipeline.calibration import Calibration, LedOrientation
 from pipeline.errors import ExperimentError, MethodError, SlotError
@@ -23,7 +22,7 @@ from pipeline.frames import Region, SlotKey
 from pipeline.methods.contract import Continuous
 from pipeline.methods.neuph import NeuPhMethod
 from pipeline.methods.neuph.fit import light_record, matching_frames, read_record, weights_path
-from pipeline.methods.neuph.inputs import NeuPhInputs, measured_scale, scaled
+from pipeline.methods.neuph.inputs import measured_scale, scaled
 from pipeline.methods.neuph.networks import ConvolutionDecoder, FoldedDecoder, Grid, NeuPh
 from pipeline.methods.neuph.networks.fused import linear_relu
 from pipeline.methods.neuph.record import (
@@ -172,44 +171,6 @@ def test_sizes():
 
     assert parameters("paper") == pytest.approx(29.9e6, rel=0.01)
     assert parameters("compact") < 2e6
-
-
-@pytest.mark.parametrize("dilations", [(), (1, 3), (4, 2)])
-def test_the_latent_sees_as_far_as_the_record_says(dilations):
-    record = TINY.model_copy(update={"blocks": 2, "dilations": dilations})
-    network, side = untrained(record), 2 * record.reach + 3
-    images = torch.rand(1, sum(record.encoders), side, side)
-    middle = side // 2
-
-    def latent(row):
-        changed = images.clone()
-        changed[:, :, row] += 1
-        with torch.inference_mode():
-            decoder = network.ready_decoder("cpu", torch.float32)
-            return decoder.prepared(network.encoders(changed))[0, middle, middle]
-
-    as_it_is = latent(slice(0, 0))
-    torch.testing.assert_close(latent(middle - record.reach - 1), as_it_is, rtol=0, atol=1e-6)
-    assert not torch.allclose(latent(middle - record.reach), as_it_is, atol=1e-6)
-
-
-def test_every_block_has_a_dilation():
-    with pytest.raises(ValidationError, match="must name 8 blocks"):
-        NeuPhNetwork(dilations=(1, 2))
-
-
-def test_a_second_estimate_is_one_image_more():
-    record = NETWORKS["compact"]
-    assert sum(record.encoders) == 2 + 3 + 2
-    inputs = NeuPhInputs(demo(), Calibration(), range(5), record, "cpu")
-    frames = 1 + 0.1 * torch.rand(2, 5, 40, 44)
-    made = inputs(frames, torch.ones_like(frames, dtype=torch.bool))
-    assert made.shape == (2, 7, 40, 44)
-    assert float(made[:, 6].min()) >= 0 > float(made[:, 5].min())
-    alone = NeuPhInputs(demo(), Calibration(), range(5), TINY, "cpu")
-    torch.testing.assert_close(
-        alone(frames, torch.ones_like(frames, dtype=torch.bool)), made[:, :6]
-    )
 
 
 # The decoder of convolutions that the field is compared with

@@ -15,18 +15,12 @@ from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError
 from pipeline.experiment import parse_experiment
 from pipeline.methods.neuph.fit import light_record, read_record
-from pipeline.methods.neuph.inputs import NeuPhInputs
-from pipeline.methods.neuph.record import InputScale, NeuPhNetwork
+from pipeline.methods.neuph.record import NeuPhNetwork
 from pipeline.optics.forward import predict_frames
 from pipeline.samples.smears import stained_field
 from pipeline.training import train
-from pipeline.training.neuph.batches import PatternNoise, QueryBatches, QuerySet
-from pipeline.training.neuph.fields import (
-    PatternImaging,
-    StainedImaging,
-    make_pattern_fields,
-    shown_phase,
-)
+from pipeline.training.neuph.batches import PatternNoise
+from pipeline.training.neuph.fields import PatternImaging, StainedImaging, shown_phase
 from pipeline.training.neuph.recorded import recorded_fields
 from pipeline.training.neuph.settings import NeuPhTraining
 from pipeline.training.neuph.task import query_loss
@@ -43,7 +37,6 @@ SMALL = NeuPhTraining(
     crop_px=16,
     batch=2,
     queries=50,
-    block_px=24,
 )
 
 
@@ -142,34 +135,6 @@ def test_the_loss_counts_shares_of_errors():
     assert float(before - query_loss(halved, truth, spans)) == pytest.approx(
         float(before - query_loss(other, truth, spans)), rel=0.05
     )
-
-
-def test_a_block_is_asked_whole_and_the_other_points_lie_anywhere(light):
-    """What the loss takes for an image of the block is one: its rows and columns follow each other."""
-    imaging = PatternImaging(light, 6, SMALL.field_px)
-    fields = make_pattern_fields(imaging, range(3), 1, lambda _: None)
-    small = copy.deepcopy(DEMO)
-    small["calibration"] = {"source": "none"}
-    small["microscope"]["camera"]["shape_px"] = [SMALL.field_px] * 2
-    inputs = NeuPhInputs(parse_experiment(small), Calibration(), range(5), SMALL.network, "cpu")
-    images = sum(SMALL.network.encoders)
-    scale = InputScale(mean=(0.0,) * images, deviation=(1.0,) * images)
-    noise = PatternNoise(np.ones(5), SMALL)
-    batch = QueryBatches([QuerySet(fields, inputs)], scale, noise, SMALL).draw(0, 7)
-    side, crop = batch.block_px, SMALL.crop_px
-    assert batch.phases.shape == (SMALL.batch, side**2 + SMALL.queries)
-    rows, columns = (c[:, : side**2].reshape(-1, side, side) for c in (batch.rows, batch.columns))
-    torch.testing.assert_close(
-        rows.diff(dim=1), torch.full_like(rows[:, 1:], 1 / 6), rtol=0, atol=1e-5
-    )
-    torch.testing.assert_close(
-        columns.diff(dim=2), torch.full_like(columns[:, :, 1:], 1 / 6), rtol=0, atol=1e-5
-    )
-    assert float(rows.diff(dim=2).abs().max()) == float(columns.diff(dim=1).abs().max()) == 0
-    for places in (batch.rows, batch.columns):
-        assert float(places.min()) > 0
-        assert float(places.max()) < crop
-        assert float(places[:, side**2 :].std()) > 0.2 * crop
 
 
 def test_a_training_from_start_to_end_and_again_is_the_same(tmp_path):

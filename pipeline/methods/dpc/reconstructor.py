@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.fft import next_fast_len
 
 from pipeline.calibration import Calibration
 from pipeline.experiment import Experiment
 from pipeline.methods.background import background_level, zero_background
 from pipeline.methods.contract import Reconstruction
-from pipeline.methods.dpc.margin import FadedMargin
-from pipeline.methods.dpc.patterns import pattern_transfer
 from pipeline.methods.dpc.settings import DpcSettings
+from pipeline.methods.dpc.transfer import Pupil, sampled_transfer
 from pipeline.methods.fill import fill_invalid
+from pipeline.optics.illumination import calibrated_source
 
 
 def load_dpc(
@@ -26,23 +27,42 @@ def load_dpc(
     device: str,
 ) -> DpcReconstructor:
     """Transfer functions of `frames` (channel name, focus index), and their regularised inverse."""
-    known = pattern_transfer(experiment, calibration, settings, frames)
+    pixel_um = calibration.pixel_um or experiment.pixel_um
+    shape = experiment.microscope.camera.shape_px
+    height, width = (_padded(n, settings.padding_px) for n in shape)
+    transfer = np.empty((2, len(frames), height, width // 2 + 1), np.complex128)
+    aliased = np.zeros(transfer.shape[2:])
+    for k, (channel, focus) in enumerate(frames):
+        source = calibrated_source(experiment, channel, calibration)
+        pupil = Pupil(
+            experiment.optics,
+            calibration.true_focus_um(experiment.sequence.foci_um[focus]),
+            settings.aberration_rad,
+        )
+        transfer[:, k], folded = sampled_transfer(
+            pupil, source.frequencies.numpy(), source.weights.numpy(), (height, width), pixel_um
+        )
+        aliased += folded / len(frames)
     # What folds back from beyond the camera's Nyquist frequency is noise to whatever it falls on.
     filters = inverse_filters(
-        known.both,
+        transfer,
         (
-            settings.regularisation_phase + known.aliased,
-            settings.regularisation_absorption + known.aliased,
+            settings.regularisation_phase + aliased,
+            settings.regularisation_absorption + aliased,
         ),
     )
-    filters *= _half_pixel_shift(known.padded, settings.upsampling)
+    filters *= _half_pixel_shift((height, width), settings.upsampling)
     return DpcReconstructor(
         torch.from_numpy(filters.astype(np.complex64)).to(device),
-        known.shape,
-        known.padded,
+        shape,
+        (height, width),
         settings.upsampling,
         settings.normalise,
     )
+
+
+def _padded(length: int, margin: int) -> int:
+    return int(next_fast_len(length + margin, real=True)) if margin else length
 
 
 def inverse_filters(
@@ -110,7 +130,7 @@ class DpcReconstructor:
         self.padded = padded
         self.upsampling = upsampling
         self.normalise = normalise
-        self._margin = FadedMargin(shape, padded, filters.device)
+        self.fade = tuple(_fade(m - n, filters.device) for n, m in zip(shape, padded, strict=True))
 
     @torch.inference_mode()
     def __call__(self, frames: torch.Tensor, valid: torch.Tensor) -> Reconstruction:
@@ -118,7 +138,7 @@ class DpcReconstructor:
         frames = fill_invalid(frames.to(self.filters.device), valid.to(self.filters.device))
         if self.normalise:
             frames = frames / background_level(frames)[..., None, None]
-        spectra = torch.fft.rfft2(self._margin(frames - 1))
+        spectra = torch.fft.rfft2(self._pad(frames - 1))
         # Over K in a loop: the product of all would need K times the memory.
         out = spectra[:, 0, None] * self.filters[:, 0]
         for k in range(1, spectra.shape[1]):
@@ -126,6 +146,19 @@ class DpcReconstructor:
         images = self._interpolate(out)
         images[:, 0] = zero_background(images[:, 0])
         return Reconstruction(images)
+
+    def _pad(self, contrast: torch.Tensor) -> torch.Tensor:
+        """Continue the field beyond its edges, fading to the background (zero) and from it to the other side.
+
+        Not mirrored: a mirrored phase object has the opposite contrast under a half circle.
+        """
+        for axis, (before, after) in zip((-2, -1), self.fade, strict=True):
+            if len(before):
+                view = (-1, 1) if axis == -2 else (-1,)
+                last = contrast.narrow(axis, contrast.shape[axis] - 1, 1) * after.view(view)
+                first = contrast.narrow(axis, 0, 1) * before.view(view)
+                contrast = torch.cat([contrast, last + first], axis)
+        return contrast
 
     def _interpolate(self, spectra: torch.Tensor) -> torch.Tensor:
         """Back to images, ``[..., s·Y, s·X]``, without the padding."""
@@ -146,3 +179,10 @@ class DpcReconstructor:
             spectra = fine * s**2
         images: torch.Tensor = torch.fft.irfft2(spectra, s=(s * height, s * width))
         return images[..., : s * y, : s * x].contiguous()
+
+
+def _fade(margin: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights of the first and the last pixel over the margin between them (the grid is periodic)."""
+    t = (torch.arange(margin, device=device, dtype=torch.float32) + 1) / (margin + 1)
+    after = torch.where(t < 0.5, torch.cos(torch.pi * t) ** 2, torch.zeros_like(t))
+    return after.flip(0), after

@@ -48,7 +48,8 @@ class NeuPhReconstructor(TiledReconstructor[torch.Tensor]):
         self._record = record
         self.upsampling = settings.upsampling or record.training.upsampling
         self.finest_um = 0.5 * record.light.wavelength_um / record.light.synthetic_na
-        self._inputs = NeuPhInputs(experiment, calibration, frames, record.network, device)
+        bright = sum(p.brightfield for p in record.light.patterns)
+        self._inputs = NeuPhInputs(experiment, calibration, frames, bright, device)
         self._encoders = channels_last(network.encoders.to(self._device, self._dtype))
         self._decoder = network.ready_decoder(self._device, self._dtype)
         shape = experiment.plan().frame_shape
@@ -70,7 +71,7 @@ class NeuPhReconstructor(TiledReconstructor[torch.Tensor]):
         return cls(network, record, experiment, calibration, settings, frames, device)
 
     def prepared(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """As `TiledReconstructor`: what the encoders see, ``[images, Y, X]``; `SlotError` for dark brightfield."""
+        """As `TiledReconstructor`: what the encoders see, ``[K + 1, Y, X]``; `SlotError` for dark brightfield."""
         frames = frames.to(self._device, torch.float32)
         good = valid.to(self._device) & torch.isfinite(frames)
         if float(torch.where(good, frames, 0)[0].mean()) <= 0:
@@ -103,7 +104,7 @@ class NeuPhReconstructor(TiledReconstructor[torch.Tensor]):
             return (self._asked(latent, wanted) - level).cpu()
 
     def _encoded(self, inputs: torch.Tensor) -> torch.Tensor:
-        """``[Y, X, hidden]`` float32 of ``[images, Y, X]``."""
+        """``[Y, X, hidden]`` float32 of ``[K + 1, Y, X]``."""
         seen = inputs[None].to(self._dtype).contiguous(memory_format=torch.channels_last)
         return self._decoder.prepared(self._encoders(seen).float())[0]
 

@@ -17,12 +17,8 @@ class NeuPhNetwork(Strict):
     """Frames with brightfield light."""
     darkfield: int = Field(default=3, ge=0)
     """Frames without."""
-    estimates: int = Field(default=1, ge=1, le=2)
-    """Phases that the brightfield frames give beforehand: the linear one, or the one that is nowhere negative, too."""
     blocks: PositiveInt = Field(default=8, le=64)
     """Residual blocks of each of the three encoders."""
-    dilations: tuple[PositiveInt, ...] = ()
-    """Of each block's convolutions; 1 each where empty. A few blocks see as far as many do."""
     features: PositiveInt = Field(default=48, le=512)
     """Of each encoder; the latent has three times as many."""
     hidden: PositiveInt = Field(default=128, le=1024)
@@ -38,19 +34,7 @@ class NeuPhNetwork(Strict):
     @property
     def encoders(self) -> tuple[int, ...]:
         """Images that each encoder takes: brightfield, darkfield if there is any, DPC."""
-        return tuple(n for n in (self.brightfield, self.darkfield, self.estimates) if n)
-
-    @property
-    def reach(self) -> int:
-        """Camera pixels around a place that its latent depends on."""
-        # Two convolutions a block; head, tail and unfolding.
-        return 2 * sum(self.dilations or [1] * self.blocks) + 3
-
-    @model_validator(mode="after")
-    def _one_dilation_a_block(self) -> Self:
-        if self.dilations and len(self.dilations) != self.blocks:
-            raise ValueError(f"dilations {self.dilations} must name {self.blocks} blocks")
-        return self
+        return tuple(n for n in (self.brightfield, self.darkfield, 1) if n)
 
     @property
     def latent(self) -> int:
@@ -61,19 +45,16 @@ class NeuPhNetwork(Strict):
     def sizes(self) -> str:
         """In words."""
         encoders = f"{len(self.encoders)} encoders of {self.blocks} blocks x {self.features}"
-        if self.dilations:
-            encoders += f", dilated by {' '.join(map(str, self.dilations))}"
         if self.decoder == "cnn":
             return f"{encoders}, decoder of convolutions to a grid {self.grid} times finer"
         return f"{encoders}, decoder of {self.layers} layers x {self.hidden}"
 
 
-_COMPACT = NeuPhNetwork(estimates=2, dilations=(1, 1, 2, 4, 8, 4, 2, 1), layers=3)
 NETWORKS = {
-    "compact": _COMPACT,
+    "compact": NeuPhNetwork(),
     "paper": NeuPhNetwork(blocks=32, features=128, hidden=256, layers=5),
-    "cnn_decoder": _COMPACT.model_copy(update={"decoder": "cnn"}),
-    "no_darkfield": _COMPACT.model_copy(update={"darkfield": 0}),
+    "cnn_decoder": NeuPhNetwork(decoder="cnn"),
+    "no_darkfield": NeuPhNetwork(darkfield=0),
 }
 """The last two leave out a part of the compact one each: ablations, for `livephase evaluate neuph`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
 from pipeline.methods.settings import Precision, TiledSettings
 
@@ -14,8 +14,6 @@ Packaged = Literal["compact"]
 class NeuPhSettings(TiledSettings):
     """The method's own settings."""
 
-    overlap_px: NonNegativeInt = 48
-    """Of neighbouring tiles: as far as the compact network sees, so that what lacks surroundings has little weight."""
     network: Packaged = "compact"
     """Which of the packaged weights, where `reconstruction.weights` names none."""
     upsampling: PositiveInt | None = Field(default=None, le=128)

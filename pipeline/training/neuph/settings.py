@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pipeline.methods.neuph.record import NETWORKS, NeuPhNetwork
+from pipeline.methods.neuph.record import NeuPhNetwork
 from pipeline.training.settings import Schedule
 
 Specimens = Literal["living", "stained"]
@@ -16,8 +16,8 @@ class NeuPhTraining(Schedule):
     """Of one training of neuph."""
 
     learning_rate: PositiveFloat = 1e-3
-    network: NeuPhNetwork = NETWORKS["compact"]
-    fields: PositiveInt = 900
+    network: NeuPhNetwork = Field(default_factory=NeuPhNetwork)
+    fields: PositiveInt = 320
     """Specimens to train on."""
     validation_fields: PositiveInt = 12
     field_px: int = Field(default=100, ge=24)
@@ -31,13 +31,11 @@ class NeuPhTraining(Schedule):
     it, with grain and stray light."""
     recorded_share: float = Field(default=0.5, gt=0, le=1)
     """Of the crops, where there are recordings; 1 trains on them alone, a single pair is enough to begin with."""
-    crop_px: int = Field(default=80, ge=8)
+    crop_px: int = Field(default=48, ge=8)
     """Edge of what the encoders see at a time, in camera pixels."""
-    batch: PositiveInt = 3
-    block_px: int = Field(default=60, ge=11)
-    """Edge in phase pixels of the block that is asked of each crop."""
-    queries: PositiveInt = 1500
-    """Coordinates asked of each crop beside the block's, anywhere in it."""
+    batch: PositiveInt = 6
+    queries: PositiveInt = 2304
+    """Coordinates asked of each crop."""
     background_e: tuple[PositiveFloat, PositiveFloat] = (2000.0, 30_000.0)
     """Range of the brightfield background in electrons a pixel; darkfield frames have as much light as the
     experiment's exposures give them."""

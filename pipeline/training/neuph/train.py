@@ -146,7 +146,7 @@ def train_neuph(
     )
 
     def inputs_for(shape: tuple[int, int]) -> NeuPhInputs:
-        return _inputs(experiment, calibration, light, begun.record, shape)
+        return _inputs(experiment, calibration, light, shape)
 
     inputs = inputs_for((settings.field_px, settings.field_px))
     noise = PatternNoise(_relative_light(experiment, calibration, light), settings)
@@ -294,11 +294,7 @@ def _words(settings: NeuPhTraining, recordings: Sequence[Path]) -> str:
 
 
 def _inputs(
-    experiment: Experiment,
-    calibration: Calibration,
-    light: LightRecord,
-    network: NeuPhNetwork,
-    shape: tuple[int, int],
+    experiment: Experiment, calibration: Calibration, light: LightRecord, shape: tuple[int, int]
 ) -> NeuPhInputs:
     """For frames of a field's size, in the light's order."""
     microscope = experiment.microscope
@@ -307,7 +303,9 @@ def _inputs(
         update={"microscope": microscope.model_copy(update={"camera": camera})}
     )
     frames = matching_frames(experiment, calibration, light)
-    return NeuPhInputs(small, calibration, frames, network, "cpu")
+    return NeuPhInputs(
+        small, calibration, frames, sum(p.brightfield for p in light.patterns), "cpu"
+    )
 
 
 def _relative_light(

@@ -34,7 +34,7 @@ class NeuPh(nn.Module):
     def forward(
         self, inputs: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, cell: float
     ) -> torch.Tensor:
-        """``[B, images, Y, X]`` at coordinates ``[B, Q]`` → ``[B, Q]`` radians; as training asks."""
+        """``[B, frames + 1, Y, X]`` at coordinates ``[B, Q]`` → ``[B, Q]`` radians; as training asks."""
         latent = self.encoders(inputs)
         if isinstance(self.decoder, ConvolutionDecoder):
             return self.decoder.asked(latent, rows, columns)
