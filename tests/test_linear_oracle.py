@@ -1,4 +1,4 @@
-"""The linear oracle of the tables is what it says: no filter that knows less does better."""
+"""The linear oracle of the tables is what it says: a linear filter of the frame that knows more than others."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def specimen():
 
 
 def test_what_it_finds_is_neither_too_high_nor_too_low_at_any_period(specimen):
-    """The best linear estimate's error has nothing to do with the estimate: what it says is true on average."""
+    """A Wiener estimate's error has nothing to do with the estimate: what it says is true on average."""
     truth, frame = specimen
     found = linear_oracle(truth, frame, SEEN, UPSAMPLING)
     window = np.hanning(len(truth))[:, None] * np.hanning(len(truth))
@@ -48,7 +48,7 @@ def test_what_it_finds_is_neither_too_high_nor_too_low_at_any_period(specimen):
         assert slope == pytest.approx(1, abs=0.1), (longest, shortest)
 
 
-def test_no_filter_that_knows_less_is_better(specimen):
+def test_it_is_better_than_the_filter_that_networks_are_given(specimen):
     truth, frame = specimen
     inputs = NetworkInputs(SEEN, (SIDE, SIDE))(torch.from_numpy(frame)[None])
     wiener = torch.nn.functional.interpolate(

@@ -214,8 +214,9 @@ class SimulatedInstrument:
             # Imports scipy, which neither calibration() nor a light keeper need wait for.
             from drivers.simulator.scene import Scene  # noqa: PLC0415
 
-            self._drawing = Scene(self._experiment, self._microscope, self.oversampling)
-            self._drawing.course = self._course
+            self._drawing = Scene(
+                self._experiment, self._microscope, self.oversampling, self._course
+            )
         return self._drawing
 
     def _imaging(self) -> SimulatedOptics:

@@ -45,10 +45,16 @@ class Scene:
     ----------
     oversampling
         Samples of the specimen per camera pixel along each axis.
+    course
+        What the run was steered to.
     """
 
     def __init__(
-        self, experiment: Experiment, microscope: SimulatorMicroscope, oversampling: int
+        self,
+        experiment: Experiment,
+        microscope: SimulatorMicroscope,
+        oversampling: int,
+        course: Course,
     ) -> None:
         self._microscope = microscope
         self._plan = experiment.plan()
@@ -59,7 +65,7 @@ class Scene:
             seed=microscope.seed,
             wavelength_um=experiment.optics.wavelength_um,
         )
-        self.course = Course(self._plan)
+        self.course = course
         wrong = microscope.imperfections
         nominal_um = [wrong.z_zero_um + wrong.z_scale * z for z in self._plan.foci_um]
         optics = experiment.optics

@@ -1,4 +1,4 @@
-"""How far any linear filter gets: a row that bounds, not a method."""
+"""How far a linear filter gets that is told what no method knows: a row to compare with, not a method."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ _TINY = np.finfo(np.float64).tiny
 def linear_oracle(
     truth: Image, frame: NDArray[np.floating], conditions: Conditions, upsampling: int
 ) -> Image:
-    """The best linear estimate of the phase behind one frame that knows all but the phase itself.
+    """A Wiener estimate of the phase behind one frame that knows all but the phase itself.
 
     Decision. How much of an error is the network's, and how much the frame's? A Wiener filter for the fine
     grid, aliases and all, is told what no method knows: the power spectrum of this very specimen, that of noise
-    and of what isn't linear in this very frame, and how high each period comes out. No linear filter that
-    treats all places and directions alike does better, however it was found. What a network has beyond it, it has
-    from knowing how specimens look.
+    and of what isn't linear in this very frame, and how high each period comes out. What a network has beyond it, it
+    has from what is not linear, and from knowing how specimens look. It is set for the field with its mirrored margin:
+    in small fields, where the margin is half of it, one frame's TIE can come out a little ahead (128², no noise: 0.135
+    against 0.149 rad).
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ from pipeline.methods.neuph.record import NeuPhNetwork
 _UNFOLDED = 9
 _WAY, _CELL = 2, 2
 # Values of a hidden layer that are computed at a time: they stay in the processor's cache, or fill a GPU.
-_CHUNK = {"cpu": 1 << 19, "cuda": 1 << 26}
+_CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
 class Decoder(nn.Module):
