@@ -25,6 +25,7 @@ from pipeline.methods.neuph.fit import light_record, matching_frames, read_recor
 from pipeline.methods.neuph.inputs import measured_scale, scaled
 from pipeline.methods.neuph.networks import ConvolutionDecoder, FoldedDecoder, Grid, NeuPh
 from pipeline.methods.neuph.networks.fused import linear_relu
+from pipeline.methods.neuph.networks.trunk import Trunk
 from pipeline.methods.neuph.record import (
     NETWORKS,
     InputScale,
@@ -170,7 +171,39 @@ def test_sizes():
         return sum(p.numel() for p in NeuPh(NETWORKS[name]).parameters())
 
     assert parameters("paper") == pytest.approx(29.9e6, rel=0.01)
-    assert parameters("compact") < 2e6
+    # Two bytes each.
+    assert 2 * parameters("compact") < 16 * 2**20
+
+
+# The trunk
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (13, 22), (5, 7)])
+def test_a_trunk_keeps_the_size_of_any_latent(shape):
+    trunk = Trunk(6, (8, 8, 8)).eval()
+    latent = torch.randn(2, 6, *shape)
+    with torch.inference_mode():
+        found = trunk(latent)
+    assert found.shape == latent.shape
+    assert float((found - latent).abs().min()) > 0
+
+
+def test_a_trunk_sees_far_and_is_the_same_at_all_places():
+    """Encoders alone see 13 pixels; moved by what its coarsest pixel measures, a specimen gives a moved latent."""
+    torch.manual_seed(5)
+    frames = torch.randn(1, 6, 240, 240)
+    touched = frames.clone()
+    touched[..., 70:72, 100:102] += 5
+    near = NeuPhNetwork(blocks=1, features=6)
+    for record, sees in ((near, False), (near.model_copy(update={"trunk": (8, 8, 8)}), True)):
+        encoders = NeuPh(record).eval().encoders
+        with torch.inference_mode():
+            whole = encoders(frames)
+            changed = (encoders(touched) - whole)[..., 70, 75].abs().max()
+            part = encoders(frames[..., 8:, 16:])
+        assert bool(changed > 1e-6) is sees
+        inner = slice(96, 112)
+        assert torch.allclose(part[..., inner, inner], whole[..., 104:120, 112:128], atol=1e-5)
 
 
 # The decoder of convolutions that the field is compared with
@@ -184,7 +217,7 @@ def test_convolutions_are_as_large_as_the_field():
         sum(p.numel() for p in NeuPh(NETWORKS[name]).decoder.parameters())
         for name in ("compact", "cnn_decoder")
     )
-    assert convolutions == pytest.approx(field, rel=0.1)
+    assert convolutions == pytest.approx(field, rel=0.15)
 
 
 def test_convolutions_are_asked_like_a_field():

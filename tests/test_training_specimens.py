@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from pipeline.samples.families import FAMILIES, training_field
+from pipeline.samples.families import FAMILIES, fine_field, training_field
 from pipeline.samples.grid import Grid
 from pipeline.samples.noise import spectral_noise
+from pipeline.samples.patterns import bar_groups
 from pipeline.samples.resampling import resampled
 from pipeline.samples.seeding import generator
 from pipeline.samples.shapes import Patch, patches, scatter
@@ -92,6 +94,31 @@ def test_carpets_are_wide_and_lawns_are_fine():
     # Periods of 20 µm and more: a lamella against single bodies.
     assert np.median([power_below(f, 0.4, 0.05) for f in drawn["carpets"]]) > 0.7
     assert np.median([power_below(f, 0.4, 0.05) for f in drawn["lawns"]]) < 0.2
+
+
+def test_charts_hold_bars_five_times_as_long_as_wide():
+    """Of nearly every chart, whichever way its bars are turned; down to what light at 0.5 NA shows."""
+    shapes, widths = [], []
+    for seed in range(16):
+        drawn, count = ndimage.label(bar_groups(generator(seed, 7), Grid((480, 480), 0.1)) > 0.15)
+        for at in np.argwhere(np.bincount(drawn.ravel(), minlength=count + 1)[1:] > 20)[:40, 0]:
+            y, x = np.nonzero(drawn == at + 1)
+            if min(y.min(), x.min()) > 0 and max(y.max(), x.max()) < 479:
+                # A bar as wide as w has a variance of w²/12.
+                across, along = np.sqrt(12 * np.linalg.eigvalsh(np.cov(y, x)))
+                shapes.append(along / across)
+                widths.append(0.1 * across)
+    assert np.median(shapes) == pytest.approx(5, rel=0.15)
+    assert min(widths) < 0.8 < 2.0 < max(widths)
+
+
+def test_a_field_of_fine_periods_is_a_function_of_its_seed():
+    fields = [fine_field(seed, (96, 90), 0.27) for seed in (*range(8), 0)]
+    np.testing.assert_array_equal(fields[0], fields[-1])
+    for field in fields:
+        assert field.shape == (96, 90)
+        # Between pixels a steep step is overshot a little.
+        assert 0 == field.min() <= field.max() < 6.2
 
 
 def test_some_fields_lie_on_a_carpet(monkeypatch):

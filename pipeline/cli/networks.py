@@ -91,14 +91,14 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Simulated specimens; 400, or 150 to fine-tune, if not given; 320 of neuph.",
+            help="Simulated specimens; 400, or 150 to fine-tune, if not given; 900 of neuph.",
         ),
     ] = None,
     batch: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Patches a step; 4 if not given (6 of neuph), for a CPU. A GPU is fed by 16.",
+            help="Patches a step; 4 if not given, for a CPU. A GPU is fed by 16.",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -22,7 +22,7 @@ from pipeline.samples.lawns import lawn
 from pipeline.samples.leaves import dead_leaves
 from pipeline.samples.mitosis import round_cells
 from pipeline.samples.noise import spectral_noise
-from pipeline.samples.patterns import made_target
+from pipeline.samples.patterns import bar_groups, lines, made_target, stars
 from pipeline.samples.resampling import resampled
 from pipeline.samples.seeding import generator
 from pipeline.samples.shapes import least_spacing
@@ -34,8 +34,9 @@ from pipeline.samples.webs import thread_web
 
 Floats = NDArray[np.float32]
 
-_TRAINING, _NATURAL = 20, 21
+_TRAINING, _NATURAL, _FINE = 20, 21, 22
 _LEAVES = 0.7
+_FINE_SHARES = (0.6, 0.2, 0.2)
 _MOST_CELLS = 250
 CANVAS_UM = 0.325
 """Fields are drawn in pixels of this size, then resampled: all pixel sizes show the same specimen."""
@@ -90,6 +91,17 @@ def natural_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats:
         )
         field = np.asarray(cloud - cloud.min(), np.float32)
     return np.maximum(resampled(_scaled(rng, field), shape), 0)
+
+
+def fine_field(seed: int, shape: tuple[int, int], pixel_um: float) -> Floats:
+    """A field of fine periods: charts of bars, windows of gratings, stars.
+
+    Parameters as of `training_field`.
+    """
+    rng = generator(seed, _FINE)
+    canvas = _canvas(Grid(shape, pixel_um), 1.0)
+    kind = (bar_groups, lines, stars)[int(rng.choice(3, p=_FINE_SHARES))]
+    return np.maximum(resampled(_scaled(rng, kind(rng, canvas)), shape), 0)
 
 
 def _canvas(grid: Grid, zoom: float) -> Grid:

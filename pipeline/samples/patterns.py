@@ -72,6 +72,34 @@ def lines(rng: np.random.Generator, grid: Grid) -> Floats:
     return field
 
 
+def bar_groups(rng: np.random.Generator, grid: Grid) -> Floats:
+    """Groups of bars of like periods, mostly of three as long as a group is wide: resolution charts (USAF 1951)."""
+    field = np.zeros(grid.shape, np.float32)
+    usual = float(np.exp(rng.uniform(np.log(1.2), np.log(7))))
+    bars, length = 3, 2.5
+    if rng.random() < 0.3:
+        bars, length = int(rng.integers(2, 9)), float(rng.uniform(1.5, 6))
+    size = usual * max(bars, length)
+    spacing = max(size * float(rng.uniform(1.2, 3)), least_spacing(grid, _MOST_PARTS))
+    places = scatter(rng, grid, spacing, 1.2 * size)
+    upright, alike = rng.random() < 0.6, rng.random() < 0.5
+    for patch in patches(grid, places, np.full(len(places), size)):
+        if patch is None:
+            continue
+        turn = np.pi / 2 * rng.integers(2) if upright else rng.uniform(0, np.pi)
+        along, across = patch.turned(float(turn))
+        period = np.float32(usual * np.exp(rng.uniform(np.log(0.8), np.log(1.25))))
+        edge = min(_EDGE_UM, float(period) / 4)
+        extent = (bars - np.float32(0.5)) * period
+        begun = along + extent / 2
+        in_bar = period / 4 - np.abs(begun % period - period / 4)
+        room = np.minimum(in_bar, np.minimum(begun, extent - begun))
+        room = np.minimum(room, length / 2 * period - np.abs(across))
+        height = 1.0 if alike else rng.uniform(0.3, 1)
+        raise_to(field, patch, np.float32(height) * ramp(room + np.float32(edge / 2), edge))
+    return field
+
+
 def stars(rng: np.random.Generator, grid: Grid) -> Floats:
     """Spokes that narrow to the middle, as of a Siemens star."""
     field = np.zeros(grid.shape, np.float32)

@@ -21,6 +21,9 @@ class NeuPhNetwork(Strict):
     """Residual blocks of each of the three encoders."""
     features: PositiveInt = Field(default=48, le=512)
     """Of each encoder; the latent has three times as many."""
+    trunk: tuple[PositiveInt, ...] = Field(default=(), max_length=5)
+    """Features at a half, a quarter, … of the camera's resolution, where the encoders' latents are put together over
+    distance; the paper has none."""
     hidden: PositiveInt = Field(default=128, le=1024)
     """Width of the decoder's hidden layers."""
     layers: int = Field(default=4, ge=2, le=16)
@@ -45,16 +48,21 @@ class NeuPhNetwork(Strict):
     def sizes(self) -> str:
         """In words."""
         encoders = f"{len(self.encoders)} encoders of {self.blocks} blocks x {self.features}"
+        if self.trunk:
+            encoders += (
+                f", a trunk of {' '.join(map(str, self.trunk))} at 1/2 to 1/{2 ** len(self.trunk)}"
+            )
         if self.decoder == "cnn":
             return f"{encoders}, decoder of convolutions to a grid {self.grid} times finer"
         return f"{encoders}, decoder of {self.layers} layers x {self.hidden}"
 
 
+_COMPACT = NeuPhNetwork(blocks=3, trunk=(96, 128, 128), hidden=96, layers=3)
 NETWORKS = {
-    "compact": NeuPhNetwork(),
+    "compact": _COMPACT,
     "paper": NeuPhNetwork(blocks=32, features=128, hidden=256, layers=5),
-    "cnn_decoder": NeuPhNetwork(decoder="cnn"),
-    "no_darkfield": NeuPhNetwork(darkfield=0),
+    "cnn_decoder": _COMPACT.model_copy(update={"decoder": "cnn"}),
+    "no_darkfield": _COMPACT.model_copy(update={"darkfield": 0}),
 }
 """The last two leave out a part of the compact one each: ablations, for `livephase evaluate neuph`."""
 

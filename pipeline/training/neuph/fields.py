@@ -23,7 +23,7 @@ from pipeline.methods.neuph.record import LightRecord
 from pipeline.optics.illumination import Source
 from pipeline.optics.propagation import frequency_grid
 from pipeline.samples import training_field
-from pipeline.samples.families import natural_field
+from pipeline.samples.families import fine_field, natural_field
 from pipeline.samples.smears import stained_field
 from pipeline.training.field_making import in_processes
 
@@ -83,8 +83,8 @@ class PatternImaging:
     ----------
     field_px
         Edge of a frame in camera pixels.
-    leaves_share
-        Of the specimens, those like natural images.
+    leaves_share, fine_share
+        Of the specimens, those like natural images, and charts of fine periods.
     imperfect
         Whether some are seen by an imperfect microscope.
     """
@@ -93,6 +93,7 @@ class PatternImaging:
     upsampling: int
     field_px: int
     leaves_share: float = 0.25
+    fine_share: float = 0.0
     imperfect: bool = True
 
     @property
@@ -107,9 +108,12 @@ class PatternImaging:
         )
 
     def specimen(self, seed: int, shape: tuple[int, int], pixel_um: float) -> NDArray[np.float32]:
-        """Phase ``shape`` of one of both kinds."""
-        leaves = np.random.default_rng([seed, 11]).random() < self.leaves_share
-        return (natural_field if leaves else training_field)(seed, shape, pixel_um)
+        """Phase ``shape`` of one of the kinds."""
+        at = float(np.random.default_rng([seed, 11]).random())
+        if at < self.leaves_share:
+            return natural_field(seed, shape, pixel_um)
+        fine = at < self.leaves_share + self.fine_share
+        return (fine_field if fine else training_field)(seed, shape, pixel_um)
 
     def __call__(self, seed: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
         """Phase ``[u·Y, u·X]`` and frames ``[K, Y, X]`` of one specimen."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pipeline.methods.neuph.record import NeuPhNetwork
+from pipeline.methods.neuph.record import NETWORKS, NeuPhNetwork
 from pipeline.training.settings import Schedule
 
 Specimens = Literal["living", "stained"]
@@ -16,8 +16,8 @@ class NeuPhTraining(Schedule):
     """Of one training of neuph."""
 
     learning_rate: PositiveFloat = 1e-3
-    network: NeuPhNetwork = Field(default_factory=NeuPhNetwork)
-    fields: PositiveInt = 320
+    network: NeuPhNetwork = NETWORKS["compact"]
+    fields: PositiveInt = 900
     """Specimens to train on."""
     validation_fields: PositiveInt = 12
     field_px: int = Field(default=100, ge=24)
@@ -26,16 +26,21 @@ class NeuPhTraining(Schedule):
     """Phase pixels per camera pixel of the fields."""
     leaves_share: float = Field(default=0.25, ge=0, le=1)
     """Of the specimens, fields like natural images (dead leaves); the others are cells of all kinds."""
+    fine_share: float = Field(default=0.12, ge=0, le=1)
+    """Of the specimens, charts of bars, gratings and stars: what darkfield frames show of fine periods, they show by
+    what neighbours each other, and cells have few."""
     specimens: Specimens = "living"
     """living: most are clear, some absorb a little. stained: smears and sections, which take light as well as delay
     it, with grain and stray light."""
     recorded_share: float = Field(default=0.5, gt=0, le=1)
     """Of the crops, where there are recordings; 1 trains on them alone, a single pair is enough to begin with."""
-    crop_px: int = Field(default=48, ge=8)
+    crop_px: int = Field(default=72, ge=8)
     """Edge of what the encoders see at a time, in camera pixels."""
-    batch: PositiveInt = 6
-    queries: PositiveInt = 2304
-    """Coordinates asked of each crop."""
+    batch: PositiveInt = 4
+    block_px: int = Field(default=60, ge=11)
+    """Edge in phase pixels of the block that is asked of each crop."""
+    queries: PositiveInt = 1500
+    """Coordinates asked of each crop beside the block's, anywhere in it."""
     background_e: tuple[PositiveFloat, PositiveFloat] = (2000.0, 30_000.0)
     """Range of the brightfield background in electrons a pixel; darkfield frames have as much light as the
     experiment's exposures give them."""

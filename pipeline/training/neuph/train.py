@@ -259,7 +259,7 @@ def _fields(
     s = settings
     stained = s.specimens == "stained"
     kind = StainedImaging if stained else PatternImaging
-    imaging = kind(light, s.upsampling, s.field_px, s.leaves_share)
+    imaging = kind(light, s.upsampling, s.field_px, s.leaves_share, s.fine_share)
     drawn = "stained" if stained else "neuph"
     begun = time.monotonic()
 
@@ -281,7 +281,8 @@ def _fields(
 
 def _words(settings: NeuPhTraining, recordings: Sequence[Path]) -> str:
     simulated = (
-        f"simulated: cells and other specimens, and natural_field in {settings.leaves_share:.0%}"
+        f"simulated: cells and other specimens, and natural_field in {settings.leaves_share:.0%}, charts of "
+        f"fine periods in {settings.fine_share:.0%}"
         if settings.specimens == "living"
         else "simulated: stained smears, and cells and natural fields with a stain, grain and stray light"
     )

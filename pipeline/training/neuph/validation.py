@@ -29,10 +29,11 @@ class NeuPhValidation:
         seen = scaled(inputs(frames, torch.ones_like(frames, dtype=torch.bool)), scale)
         side, u = min(_LOOKED_AT_PX, seen.shape[-1]), fields.upsampling
         first = (seen.shape[-1] - side) // 2
-        camera, fine = (slice(first * n, (first + side) * n) for n in (1, u))
-        self._seen = seen[..., camera, camera]
+        fine = slice(first * u, (first + side) * u)
+        self._seen = seen
+        self._asked = Grid.region((first, first), (side, side), u)
         self._truths = [phase[fine, fine].float().numpy() for phase in fields.phases]
-        self._upsampling = u
+        self._cell = 1 / u
 
     def reconstruct(self, network: NeuPh, number: int) -> np.ndarray:
         """Phase ``[u·Y, u·X]`` of one field, piston aligned."""
@@ -41,8 +42,7 @@ class NeuPhValidation:
             seen = self._seen[number : number + 1].to(device)
             decoder = network.ready_decoder(device, body_dtype(device, "auto"))
             latent = decoder.prepared(network.encoders(seen))
-            shape = (int(seen.shape[-2]), int(seen.shape[-1]))
-            phase = zero_background(decoder(latent, Grid.whole(shape, self._upsampling)))[0]
+            phase = zero_background(decoder(latent, self._asked, self._cell))[0]
         return align_piston(phase.cpu().numpy(), self._truths[number])
 
     def __call__(self, network: NeuPh) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Latent to phase by convolutions on one grid: what the local field is compared with.
 
 Pixel shuffles by the grid's prime factors, a convolution before each, as EDSR enlarges (Lim et al., CVPR Workshops
-2017); of as many parameters as the field's decoder.
+2017); of about as many parameters as the field's decoder.
 """
 
 from __future__ import annotations

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional
 
+from pipeline.methods.neuph.networks.blocks import ResidualBlock
+from pipeline.methods.neuph.networks.trunk import Trunk
 from pipeline.methods.neuph.record import NeuPhNetwork
-
-
-class _Block(nn.Module):
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(features, features, 3, padding=1)
-        self.second = nn.Conv2d(features, features, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[B, F, Y, X]`` → the same shape."""
-        out: torch.Tensor = x + self.second(functional.relu_(self.first(x)))
-        return out
 
 
 class Encoder(nn.Module):
@@ -27,7 +16,7 @@ class Encoder(nn.Module):
     def __init__(self, images: int, blocks: int, features: int) -> None:
         super().__init__()
         self.head = nn.Conv2d(images, features, 3, padding=1)
-        self.blocks = nn.Sequential(*(_Block(features) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(ResidualBlock(features) for _ in range(blocks)))
         self.tail = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -38,7 +27,7 @@ class Encoder(nn.Module):
 
 
 class Encoders(nn.Module):
-    """Brightfield, darkfield and DPC images each through an encoder of their own.
+    """Brightfield, darkfield and DPC images each through an encoder of their own, and together through the trunk.
 
     Parameters
     ----------
@@ -50,8 +39,11 @@ class Encoders(nn.Module):
         super().__init__()
         self.images = record.encoders
         self.parts = nn.ModuleList(Encoder(n, record.blocks, record.features) for n in self.images)
+        self.trunk = Trunk(record.latent, record.trunk) if record.trunk else nn.Identity()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """``[B, frames + 1, Y, X]`` (brightfield, darkfield, DPC) → latent ``[B, D, Y, X]``."""
         kinds = torch.split(inputs, list(self.images), dim=1)
-        return torch.cat([part(kind) for part, kind in zip(self.parts, kinds, strict=True)], 1)
+        seen = torch.cat([part(kind) for part, kind in zip(self.parts, kinds, strict=True)], 1)
+        latent: torch.Tensor = self.trunk(seen)
+        return latent
