@@ -98,7 +98,7 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Patches a step; 4 if not given, for a CPU. A GPU is fed by 16.",
+            help="Patches a step; 4 if not given (6 of neuph), for a CPU. A GPU is fed by 16.",
         ),
     ] = None,
     as_json: AsJson = False,

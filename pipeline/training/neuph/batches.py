@@ -1,9 +1,4 @@
-"""Crops of noisy frames, and coordinates with their phase: a pure function of (seed, step).
-
-Decision. Some of the coordinates are a block of neighbouring phase pixels, the others lie anywhere. Single points tell
-how wrong a phase is, not what it looks like: a background that waves by two hundredths of the range costs them next
-to nothing, and half of the SSIM. In a block its structure can be compared, as in the metric.
-"""
+"""Crops of noisy frames, and random coordinates with their phase: a pure function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -12,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pipeline.methods.neuph.inputs import NeuPhInputs, scaled
 from pipeline.methods.neuph.record import InputScale
@@ -34,8 +28,6 @@ class QueryBatch:
         ``[B, Q]`` radians.
     spans
         ``[B]`` data range of each crop's whole field, radians.
-    block_px
-        The first ``block_px²`` coordinates are those of a block, row by row.
     """
 
     inputs: torch.Tensor
@@ -43,7 +35,6 @@ class QueryBatch:
     columns: torch.Tensor
     phases: torch.Tensor
     spans: torch.Tensor
-    block_px: int
 
 
 class PatternNoise:
@@ -114,7 +105,6 @@ class QueryBatches:
             torch.stack(columns),
             torch.stack(phases),
             torch.stack(spans),
-            self._settings.block_px,
         )
 
     def _draw_one(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
@@ -125,7 +115,7 @@ class QueryBatches:
         valid = torch.ones_like(frames, dtype=torch.bool)
         seen = scaled(self._sets[of].inputs(frames[None], valid[None]), self._scale)[0]
         top, left = (int(rng.integers(side - s.crop_px + 1)) for side in frames.shape[-2:])
-        y, x = torch.from_numpy(_coordinates(rng, s.crop_px * u, s.block_px, s.queries))
+        y, x = torch.from_numpy(rng.integers(s.crop_px * u, size=(2, s.queries)))
         return (
             seen[:, top : top + s.crop_px, left : left + s.crop_px],
             ((y + 0.5) / u).double(),
@@ -133,12 +123,3 @@ class QueryBatches:
             fields.phases[n, y + top * u, x + left * u].float(),
             self._spans[of][n],
         )
-
-
-def _coordinates(
-    rng: np.random.Generator, side: int, block: int, anywhere: int
-) -> NDArray[np.int64]:
-    """``[2, block² + anywhere]`` phase pixels of a crop."""
-    corner = rng.integers(side - block + 1, size=2)
-    near = corner[:, None] + np.indices((block, block)).reshape(2, -1)
-    return np.concatenate([near, rng.integers(side, size=(2, anywhere))], 1)

@@ -34,13 +34,11 @@ class NeuPhTraining(Schedule):
     it, with grain and stray light."""
     recorded_share: float = Field(default=0.5, gt=0, le=1)
     """Of the crops, where there are recordings; 1 trains on them alone, a single pair is enough to begin with."""
-    crop_px: int = Field(default=72, ge=8)
+    crop_px: int = Field(default=56, ge=8)
     """Edge of what the encoders see at a time, in camera pixels."""
-    batch: PositiveInt = 4
-    block_px: int = Field(default=60, ge=11)
-    """Edge in phase pixels of the block that is asked of each crop."""
-    queries: PositiveInt = 1500
-    """Coordinates asked of each crop beside the block's, anywhere in it."""
+    batch: PositiveInt = 6
+    queries: PositiveInt = 2304
+    """Coordinates asked of each crop."""
     background_e: tuple[PositiveFloat, PositiveFloat] = (2000.0, 30_000.0)
     """Range of the brightfield background in electrons a pixel; darkfield frames have as much light as the
     experiment's exposures give them."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from pipeline.methods.neuph.networks import NeuPh
-from pipeline.training.loss import structure_loss
 from pipeline.training.neuph.batches import QueryBatch, QueryBatches
 from pipeline.training.trainer import Task
 
@@ -25,10 +24,7 @@ def neuph_task(network: NeuPh, batches: QueryBatches, upsampling: int) -> Task[N
                 batch.columns.to(device),
                 1 / upsampling,
             )
-        phase, truth, spans = phase.float(), batch.phases.to(device), batch.spans.to(device)
-        side = batch.block_px
-        shown, true = (p[:, : side**2].reshape(-1, 1, side, side) for p in (phase, truth))
-        return query_loss(phase, truth, spans) + structure_loss(shown, true, spans)
+        return query_loss(phase, batch.phases.to(device), batch.spans.to(device))
 
     return Task(network, NeuPh.inner_kernels, batches.draw, loss)
 
