@@ -39,7 +39,8 @@ class Trunk(nn.Module):
         y, x = latent.shape[-2:]
         beyond = (0, -x % self._multiple, 0, -y % self._multiple)
         whole = functional.pad(latent, beyond, mode="replicate") if any(beyond) else latent
-        return latent + self.coarser(whole)[..., :y, :x]
+        added: torch.Tensor = self.coarser(whole)
+        return latent + added[..., :y, :x]
 
 
 class _Coarser(nn.Module):
