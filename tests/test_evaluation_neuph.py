@@ -229,6 +229,18 @@ def test_one_function_on_all_grids_and_one_that_depends_on_them():
     assert other["disagreement"]["105.9"] > 0.1
 
 
+def test_the_region_is_where_there_is_something():
+    class Corner(Function):
+        def query(self, latent, region, density):
+            phase = super().query(latent, region, density)
+            grid = Grid.region((region.y, region.x), (region.height, region.width), density)
+            return torch.where((grid.rows() > 26)[:, None], phase, 0)
+
+    found = densities(Corner(1.0), torch.zeros(5, 44, 40), 1.625, 0.8)
+    # Of the waves alone; with the step at 26 pixels it is more.
+    assert max(found["beyond"].values()) < 1e-6
+
+
 def test_the_array_is_moved_and_turned():
     at = np.array([[0.1, 0.0]])
     assert np.allclose(Reality(turned_deg=90).lit(at), [[0.0, 0.1]])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pipeline.frames import Region
@@ -42,8 +43,8 @@ def densities(
         and plane removed. ``beyond_first_grid``: what of it the first grid can't hold.
     """
     latent = network.latent(frames, torch.ones_like(frames, dtype=torch.bool))
-    middle = [n // 2 - _EXTENT // 2 + 0.5 for n in frames.shape[-2:]]
-    images = {d: _asked(network, latent, middle, d) for d in DENSITIES}
+    corner = _liveliest(network, latent, (int(frames.shape[-2]), int(frames.shape[-1])))
+    images = {d: _asked(network, latent, corner, d) for d in DENSITIES}
     first = images[DENSITIES[0]]
     span = float(np.ptp(first))
     nyquist = 0.5 * DENSITIES[0] / pixel_um
@@ -63,6 +64,16 @@ def densities(
         "region_px": _EXTENT,
         "points": {f"{d:g}": int(i.shape[0]) for d, i in images.items()},
     }
+
+
+def _liveliest(
+    network: Continuous, latent: torch.Tensor, shape: tuple[int, int]
+) -> tuple[float, float]:
+    """(y, x) of the region's first point, where the phase varies most: shares of nothing say nothing."""
+    whole = network.query(latent, Region(0, 0, *shape), 1.0).double().numpy()
+    spread = sliding_window_view(whole, (_EXTENT + 2, _EXTENT + 2)).std((2, 3))
+    y, x = np.unravel_index(int(spread.argmax()), spread.shape)
+    return float(y) + 1.5, float(x) + 1.5
 
 
 def _asked(
