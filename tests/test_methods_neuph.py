@@ -180,12 +180,13 @@ def test_sizes():
 
 @pytest.mark.parametrize("shape", [(24, 40), (13, 22), (5, 7)])
 def test_a_trunk_keeps_the_size_of_any_latent(shape):
+    torch.manual_seed(6)
     trunk = Trunk(6, (8, 8, 8)).eval()
     latent = torch.randn(2, 6, *shape)
     with torch.inference_mode():
         found = trunk(latent)
     assert found.shape == latent.shape
-    assert float((found - latent).abs().min()) > 0
+    assert float((found - latent).square().mean((2, 3)).min()) > 1e-4
 
 
 def test_a_trunk_sees_far_and_is_the_same_at_all_places():

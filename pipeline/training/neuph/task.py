@@ -34,6 +34,10 @@ def query_loss(phase: torch.Tensor, truth: torch.Tensor, spans: torch.Tensor) ->
 
     As in `pipeline.training.loss.error_loss`: in a logarithm a crop counts by the share of its error that a step
     removes, or thick and hopeless ones would decide alone.
+
+    Decision. No structure loss as of dl_srqpi, which needs blocks of neighbouring points. A block of ten camera
+    pixels is mostly background, whose small errors then outweigh the heights of cells. Two trainings alike but for
+    that, from the same weights, ten minutes of a core each: SSIM 0.732 without and 0.712 with it, 0.191 and 0.214 rad.
     """
     error = (phase - truth).abs().mean(1) / spans.clamp_min(_LEAST_SPAN_RAD)
     return (error + _LEAST).log().mean()
