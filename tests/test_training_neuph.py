@@ -126,15 +126,41 @@ def test_dark_frames_have_the_noise_of_their_few_photons():
     assert torch.equal(seen, noise(frames, np.random.default_rng(0)))
 
 
-def test_the_loss_counts_shares_of_errors():
-    truth, spans = torch.zeros(2, 10), torch.tensor([1.0, 1.0])
-    bad = torch.tensor([0.1, 10.0])[:, None].expand(2, 10)
-    halved = bad * torch.tensor([0.5, 1.0])[:, None]
-    other = bad * torch.tensor([1.0, 0.5])[:, None]
-    before = query_loss(bad, truth, spans)
-    assert float(before - query_loss(halved, truth, spans)) == pytest.approx(
-        float(before - query_loss(other, truth, spans)), rel=0.05
+def half_cell(heights):
+    """Crops ``[B, 10]`` of which one half is background and the other a cell of each of these heights."""
+    return torch.tensor(heights)[:, None] * (torch.arange(10) >= 5)
+
+
+def test_heights_that_the_light_leaves_open_are_guessed_by_their_mean():
+    """Of cells that look alike, five of 1 and three of 3 rad: the median and the commonest is 1, the mean 1.75."""
+    truth, spans = half_cell([1.0] * 5 + [3.0] * 3), torch.full((8,), 3.0)
+    guesses = np.arange(0.5, 3.5, 0.05)
+    losses = [float(query_loss(half_cell([float(g)] * 8), truth, spans)) for g in guesses]
+    assert guesses[int(np.argmin(losses))] == pytest.approx(1.75, abs=0.3)
+
+
+def test_a_constant_is_no_error_where_no_background_is_near():
+    spans = torch.tensor([3.0])
+    leaf = 2 + torch.linspace(0, 1, 10)[None]
+    assert float(query_loss(leaf + 0.7, leaf, spans)) == pytest.approx(
+        float(query_loss(leaf, leaf, spans)), abs=1e-5
     )
+    cell = half_cell([2.0])
+    assert float(query_loss(cell + 0.7, cell, spans)) > float(query_loss(cell, cell, spans)) + 1
+
+
+def test_a_small_error_halved_counts_as_much_as_a_large_one_in_the_details():
+    """But for the squared errors, which are the large one's alone."""
+    truth, spans = 2 + torch.zeros(2, 10), torch.tensor([5.0, 5.0])
+    sign = torch.tensor([1.0, -1.0]).repeat(5)
+    small, large = 0.5 * sign, 5.0 * sign
+
+    def loss(one, other):
+        return float(query_loss(truth + torch.stack([one, other]), truth, spans))
+
+    before = loss(small, large)
+    assert before - loss(small / 2, large) == pytest.approx(np.log(2) / 2, rel=0.1)
+    assert before - loss(small, large / 2) == pytest.approx(np.log(2) * 1.5, rel=0.1)
 
 
 def test_a_training_from_start_to_end_and_again_is_the_same(tmp_path):

@@ -11,6 +11,10 @@ from pipeline.training.trainer import Task
 # Of a field's range: an error below it is as good as none.
 _LEAST = 0.003
 _LEAST_SPAN_RAD = 0.5
+# A crop shows the background where this share of it lies this near zero, in units of its field's range.
+_BACKGROUND_SHARE, _NEAR_ZERO = 0.1, 0.02
+# Of a field's range: an error of a crop's mean that weighs as much as all else.
+_MEAN_ERROR = 0.014
 
 
 def neuph_task(network: NeuPh, batches: QueryBatches, upsampling: int) -> Task[NeuPh, QueryBatch]:
@@ -30,14 +34,41 @@ def neuph_task(network: NeuPh, batches: QueryBatches, upsampling: int) -> Task[N
 
 
 def query_loss(phase: torch.Tensor, truth: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
-    """Mean over crops of the logarithm of each one's mean absolute error, in units of its field's range.
+    """How far crops are from the truth, in units of each one's field's range: its details, its large parts, its mean.
 
-    As in `pipeline.training.loss.error_loss`: in a logarithm a crop counts by the share of its error that a step
-    removes, or thick and hopeless ones would decide alone.
+    - Mean over crops of the logarithm of the mean absolute error, as in `pipeline.training.loss.error_loss`: in a
+      logarithm a crop counts by the share of its error that a step removes, or thick and hopeless ones would decide
+      alone.
+    - Logarithm of the root of all crops' mean squared error: what decides between thick and thin.
+    - Mean of the squared error of each crop's mean phase.
 
-    Decision. No structure loss as of dl_srqpi, which needs blocks of neighbouring points. A block of ten camera
+    Parameters
+    ----------
+    phase, truth
+        ``[B, Q]`` radians.
+    spans
+        ``[B]`` data range of each crop's whole field, radians.
+
+    Decision: three errors. Of a cell that may be as high as this or that, an absolute error asks for the median, and
+    its logarithm for what is most frequent. Both lie below the mean: all cells came out too flat, by 12 % on average
+    (median 8 %), with a background of exactly zero, so that a whole field was off by a piston. Squared errors have
+    no such bias. From the same weights, nine minutes of a core each, on fields of the evaluation: absolute alone,
+    as long trained as it took, SSIM 0.648 and 0.0074 rad²; with the squared error 0.672 and 0.0067; with that of the
+    mean 0.737 and 0.0063 (but FRC 1.10 against 1.17).
+
+    Decision: a crop without background is compared less its mean. Light doesn't tell a constant, and where no
+    background is near nothing else does: an error that no network can avoid, and so large that in absolute errors
+    the details went without a gradient. Leaves: SSIM 0.563 before, 0.578 after.
+
+    Decision: no structure loss as of dl_srqpi, which needs blocks of neighbouring points. A block of ten camera
     pixels is mostly background, whose small errors then outweigh the heights of cells. Two trainings alike but for
     that, from the same weights, ten minutes of a core each: SSIM 0.732 without and 0.712 with it, 0.191 and 0.214 rad.
     """
-    error = (phase - truth).abs().mean(1) / spans.clamp_min(_LEAST_SPAN_RAD)
-    return (error + _LEAST).log().mean()
+    spans = spans.clamp_min(_LEAST_SPAN_RAD)[:, None]
+    error = (phase - truth) / spans
+    mean = error.mean(1)
+    anchored = (truth.abs() < _NEAR_ZERO * spans).float().mean(1) > _BACKGROUND_SHARE
+    error = error - torch.where(anchored, 0.0, mean)[:, None]
+    details = (error.abs().mean(1) + _LEAST).log().mean()
+    large = (error.square().mean() + _LEAST**2).log() / 2
+    return details + large + (mean * anchored / _MEAN_ERROR).square().mean()

@@ -46,14 +46,14 @@ class NeuPhValidation:
         return align_piston(phase.cpu().numpy(), self._truths[number])
 
     def __call__(self, network: NeuPh) -> dict[str, float]:
-        """Means over the fields; ``score`` is the SSIM."""
+        """Means over the fields; ``score`` is the PSNR: of a few fields it wavers less than the SSIM does."""
         figures = []
         for number, truth in enumerate(self._truths):
             image = self.reconstruct(network, number)
             figures.append((ssim(image, truth), psnr_db(image, truth), rmse_rad(image, truth)))
         mean = np.nanmean(figures, axis=0)
         return {
-            "score": float(mean[0]),
+            "score": float(mean[1]),
             "ssim": float(mean[0]),
             "psnr_db": float(mean[1]),
             "rmse_rad": float(mean[2]),
