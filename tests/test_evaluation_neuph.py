@@ -91,6 +91,12 @@ def test_figures():
     same = score(truth + 3, truth, 6, 0.27, 0.16)
     assert same["mse"] == pytest.approx(0, abs=1e-12)
     assert same["ssim"] == pytest.approx(1)
+    # The image's own background is zero, without a truth to align with.
+    assert same["ssim_zero_background"] == pytest.approx(1)
+    assert same["dry_mass_error"] == pytest.approx(0, abs=1e-6)
+    low = score(3 + 0.9 * truth, truth, 6, 0.27, 0.16)
+    assert low["dry_mass_error"] == pytest.approx(0.1)
+    assert low["ssim"] < low["ssim_zero_background"] < 1
     noisy = score(truth + fine, truth, 6, 0.27, 0.16)
     assert noisy["mse"] == pytest.approx(0.05**2, rel=0.05)
     assert noisy["background_std_rad"] == pytest.approx(0.05, rel=0.05)

@@ -56,10 +56,11 @@ def evaluate_neuph(
     Returns
     -------
     dict
-        ``mse, psnr_db, ssim, frc_cutoff, fm_distance, low_frequency_rmse_rad, background_std_rad`` on cells,
-        ``ssim_dead_leaves``, ``baselines {name: {same}}``, ``trials`` (the microscope isn't as believed, less or more
-        light), ``resolution`` of bars (None where the field is too small for them), ``densities`` (one region
-        on five grids), ``conditions``. Ablations without weights are None.
+        ``mse, psnr_db, ssim, frc_cutoff, fm_distance, low_frequency_rmse_rad, background_std_rad,
+        ssim_zero_background, dry_mass_error`` on cells, ``ssim_dead_leaves``, ``baselines {name: {same}}``,
+        ``trials`` (the microscope isn't as believed, less or more light), ``resolution`` of bars (None where the
+        field is too small for them), ``densities`` (one region on five grids), ``conditions``. Ablations without
+        weights are None.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def evaluate_neuph(
             "dead_leaves": len(plan.leaves),
             "object_fields": min(_OBJECT_FIELDS, len(plan.cells)),
             "baselines_chose": contenders.chosen,
-            "piston": "aligned",
+            "piston": "aligned, but in ssim_zero_background and dry_mass_error",
             "low_frequencies_per_um": optics.cutoff_per_um,
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
@@ -215,7 +216,8 @@ def neuph_text(data: dict[str, Any]) -> str:
         f"Weights {conditions['weights']}; {conditions['light']}; {conditions['cells']} fields of cells and "
         f"{conditions['dead_leaves']} of dead leaves that no training has seen, "
         f"{conditions['field_px']}² camera pixels, "
-        f"{conditions['electrons']:g} electrons, phase {conditions['upsampling']} times finer; pistons aligned. "
+        f"{conditions['electrons']:g} electrons, phase {conditions['upsampling']} times finer; pistons aligned but in "
+        f"ssim_zero_background and dry_mass_error. "
         f"{data['seconds']:.0f} s on {conditions['threads']} threads.\n\n"
         + table(["", *names], rows)
         + f"\n\nper_object_field: the first {conditions['object_fields']} fields of cells only. "
