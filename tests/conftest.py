@@ -15,6 +15,11 @@ from lamp_log import LampLog
 
 from pipeline.experiment import Experiment, parse_experiment
 
+# Tests side by side have a core each. Threads of the same sum wait for each other, busily, while another test has the
+# core of one of them. Read when torch is loaded, here and in all processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _DEMO = yaml.safe_load((files("pipeline.demos") / "dl_srqpi.yaml").read_text(encoding="utf-8"))
 
 
