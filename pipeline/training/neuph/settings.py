@@ -43,3 +43,8 @@ class NeuPhTraining(Schedule):
     """Range of the brightfield background in electrons a pixel; darkfield frames have as much light as the
     experiment's exposures give them."""
     read_noise_e: float = Field(default=1.8, ge=0)
+
+
+# Steps as large as from random weights undo what those to begin from know: in the first tenth of an hour, compact's
+# error in validation went from 0.165 to 0.207 rad; in these to 0.177.
+FINE_TUNING = NeuPhTraining(learning_rate=4e-4)
