@@ -20,10 +20,11 @@ from pipeline.evaluation import evaluate
 from pipeline.evaluation.forward import Conditions, image
 from pipeline.evaluation.neuph import plan as plans
 from pipeline.evaluation.neuph.densities import densities
-from pipeline.evaluation.neuph.evaluate import evaluate_neuph, neuph_text
+from pipeline.evaluation.neuph.evaluate import evaluate_neuph
 from pipeline.evaluation.neuph.fields import LEAVES, PERIODS_UM, Light, Reality, pattern_field
 from pipeline.evaluation.neuph.real import real_text
 from pipeline.evaluation.neuph.scores import FIGURES, frequency_measure, score
+from pipeline.evaluation.neuph.text import neuph_text
 from pipeline.evaluation.neuph.trials import trials
 from pipeline.evaluation.specimens.bars import HEIGHT_RAD, bar_target, made_up, squares, transfer
 from pipeline.evaluation.specimens.leaves import dead_leaves
@@ -175,6 +176,9 @@ def test_the_tables_of_tiny_weights(tmp_path, monkeypatch):
     assert "turned" in turned["trial"]
     assert believed["dpc_two_axis"]["mse"] == two["mse"]
     assert turned["dpc_two_axis"]["mse"] != two["mse"]
+    # As many LEDs as its patterns have, each in a frame of its own: nothing is seen better by their sums.
+    assert result["conditions"]["leds"] == sum(len(p.sines) for p in light.patterns)
+    assert result["fpm_one_by_one"]["mse"] < result["baselines"]["fpm_multiplexed"]["mse"]
     # The field is too small for the target of bars.
     assert result["resolution"] is None
     assert max(result["densities"]["disagreement"].values()) < 0.01

@@ -183,8 +183,8 @@ def evaluate(
     from pipeline.evaluation import evaluate as evaluate_method
     from pipeline.evaluation.fpm import fpm_text
     from pipeline.evaluation.markdown import tables_text
-    from pipeline.evaluation.neuph.evaluate import neuph_text
     from pipeline.evaluation.neuph.real import real_text
+    from pipeline.evaluation.neuph.text import neuph_text
     from pipeline.experiment import load_experiment
     from pipeline.lifecycle.demo import demo_experiment
 

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError
-from pipeline.evaluation.neuph.fields import Light, PatternField
+from pipeline.evaluation.neuph.fields import PatternField
 from pipeline.evaluation.neuph.object_field import fitted_field
-from pipeline.experiment import Experiment, parse_experiment
+from pipeline.evaluation.neuph.ptychography import THOROUGH, Image, ptychography, stage_waves
+from pipeline.evaluation.neuph.stage import Stage
 from pipeline.methods.background import zero_background
 from pipeline.methods.contract import Reconstructor
 from pipeline.methods.dpc.reconstructor import load_dpc
 from pipeline.methods.dpc.settings import DpcSettings
-from pipeline.methods.fpm.imaging import object_field
-from pipeline.methods.fpm.solver import Effort, solve
-from pipeline.methods.fpm.waves import Waves, make_waves
+from pipeline.methods.fpm.solver import Effort
 from pipeline.methods.neuph import NeuPhMethod
-from pipeline.methods.neuph.fit import light_record, matching_frames, packaged, read_record
-from pipeline.methods.neuph.record import PatternRecord, WeightsRecord
-from pipeline.optics.illumination import channel_source
-from pipeline.optics.unwrap import unwrap
+from pipeline.methods.neuph.fit import matching_frames, packaged, read_record
+from pipeline.methods.neuph.record import PatternRecord
 from pipeline.quality import align_piston, rmse_rad
-
-Image = NDArray[np.float32]
 
 NEUPH = "neuph"
 TWO_AXES, ONE_AXIS = "dpc_two_axis", "dpc_one_axis"
@@ -44,66 +37,10 @@ _SAME_NA = 0.01
 
 # Settings that baselines choose from, on specimens of their own.
 _REGULARISATIONS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-_EFFORTS = tuple(
-    Effort(rounds, iterations, recover_pupil=False, recover_light=False)
-    for rounds, iterations in ((2, 0), (2, 10), (2, 40), (10, 100))
+_EFFORTS = (
+    *(Effort(2, n, recover_pupil=False, recover_light=False) for n in (0, 10, 40)),
+    THOROUGH,
 )
-_HALVES = {"right": 0, "left": 180, "top": 90, "bottom": 270}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The experiment, at the size of a field, with the half circles of DPC beside its own patterns.
-
-    Parameters
-    ----------
-    experiment
-        With all of them as channels.
-    frames
-        Of the weights' patterns, then of the four half circles: indices of channels.
-    """
-
-    experiment: Experiment
-    record: WeightsRecord
-    weights: Path
-    frames: tuple[int, ...]
-    upsampling: int
-
-    def lights(self, electrons: float) -> list[Light]:
-        """Of `frames`: each with the electrons that its exposure gives it."""
-        plan = self.experiment.plan()
-        given, sines = [], []
-        for k in self.frames:
-            channel = plan.channels[k]
-            source = channel_source(self.experiment, channel.name)
-            sines.append(-source.frequencies.numpy() * self.experiment.optics.wavelength_um)
-            given.append(channel.exposure_ms * channel.brightness * len(source.weights))
-        return [Light(s, electrons * g / given[0]) for s, g in zip(sines, given, strict=True)]
-
-
-def make_stage(experiment: Experiment, record: WeightsRecord, weights: Path, side: int) -> Stage:
-    """See `Stage`. Raises `ExperimentError` if the weights don't fit the experiment."""
-    data = with_half_circles(experiment)
-    data["microscope"]["camera"]["shape_px"] = [side, side]
-    data["calibration"] = {"source": "none"}
-    data["sequence"]["foci_um"] = [record.light.z_um]
-    whole = parse_experiment(data)
-    own = matching_frames(whole, Calibration(), record.light)
-    halves = range(len(experiment.channel_names), len(whole.channel_names))
-    return Stage(whole, record, weights, (*own, *halves), record.training.upsampling)
-
-
-def with_half_circles(experiment: Experiment) -> dict[str, Any]:
-    """An experiment, to be parsed, whose last four channels are DPC's half circles."""
-    data: dict[str, Any] = experiment.model_dump(mode="json")
-    light = data["illumination"]
-    exposure_ms = min(c["exposure_ms"] for c in light["channels"].values())
-    for name, direction in _HALVES.items():
-        half = {"kind": "half_circle", "direction_deg": direction, "axis": "one"}
-        light["patterns"][f"half {name}"] = half
-        light["channels"][f"half {name}"] = {"pattern": f"half {name}", "exposure_ms": exposure_ms}
-    data["sequence"]["channels"] = [*experiment.channel_names, *(f"half {n}" for n in _HALVES)]
-    return data
 
 
 class Contenders:
@@ -123,7 +60,7 @@ class Contenders:
             path = _ablation(stage, network)
             if path is not None:
                 self._networks[row] = _Network(stage, path)
-        self._waves = self._make_waves()
+        self._waves = stage_waves(stage, stage.lights(1.0)[: self._own])
         self.chosen: dict[str, Any] = {}
         self._dpc = {
             TWO_AXES: self._tuned_dpc(TWO_AXES, (0, 1, 2, 3), tuning),
@@ -193,25 +130,8 @@ class Contenders:
         self.chosen[name] = {"regularisation": best}
         return candidates[best]
 
-    def _make_waves(self) -> Waves:
-        stage = self._stage
-        names = [stage.experiment.channel_names[k] for k in stage.frames[: self._own]]
-        sources = [channel_source(stage.experiment, name) for name in names]
-        return make_waves(
-            sources,
-            stage.experiment.optics,
-            stage.experiment.pixel_um,
-            stage.experiment.plan().frame_shape,
-            stage.upsampling,
-            [stage.record.light.z_um] * len(sources),
-        )
-
     def _multiplexed(self, field: PatternField, effort: Effort) -> Image:
-        frames = self.five(field)
-        with torch.inference_mode():
-            found = solve(self._waves, frames, torch.ones_like(frames, dtype=torch.bool), effort)
-            phase = unwrap(object_field(found.spectrum).angle())
-            return zero_background(phase).numpy()
+        return ptychography(self._waves, self.five(field), effort)
 
     def _object_field(self, field: PatternField) -> Image:
         return zero_background(fitted_field(self._waves, self.five(field))).numpy()
@@ -249,13 +169,3 @@ def _ablation(stage: Stage, network: str) -> Path | None:
 
 def _error(image: Image, field: PatternField) -> float:
     return rmse_rad(align_piston(image, field.truth), field.truth)
-
-
-def nominal_light(experiment: Experiment) -> str:
-    """What the figures hold for, in words."""
-    light = light_record(experiment, Calibration())
-    leds = ", ".join(str(len(p.sines)) for p in light.patterns)
-    return (
-        f"NA {light.numerical_aperture:g} at {1000 * light.wavelength_um:g} nm, patterns of {leds} LEDs, "
-        f"synthetic NA {light.synthetic_na:.2f}"
-    )

@@ -1,4 +1,4 @@
-"""`livephase evaluate neuph`: the tables."""
+"""`livephase evaluate neuph`: the figures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from pipeline.evaluation.neuph.contenders import (
     BASELINES,
     NEUPH,
     OBJECT_FIELD,
-    TWO_AXES,
     Contenders,
-    Stage,
-    make_stage,
-    nominal_light,
 )
 from pipeline.evaluation.neuph.densities import densities
 from pipeline.evaluation.neuph.fields import (
@@ -27,25 +23,31 @@ from pipeline.evaluation.neuph.fields import (
     BARS,
     EMPTY,
     LEAVES,
+    Light,
     PatternField,
     Reality,
     pattern_field,
 )
 from pipeline.evaluation.neuph.plan import NeuPhPlan
-from pipeline.evaluation.neuph.resolution import RESOLVED, resolved
-from pipeline.evaluation.neuph.scores import FIGURES, mean_scores, score
+from pipeline.evaluation.neuph.ptychography import (
+    ONE_BY_ONE,
+    Image,
+    one_by_one,
+    ptychography,
+    stage_waves,
+)
+from pipeline.evaluation.neuph.resolution import resolved
+from pipeline.evaluation.neuph.scores import mean_scores, score
+from pipeline.evaluation.neuph.stage import Stage, make_stage, nominal_light
 from pipeline.evaluation.neuph.trials import trials, tried
 from pipeline.evaluation.specimens.bars import EXTENT_UM
-from pipeline.evaluation.text import number, table
 from pipeline.experiment import Experiment
 from pipeline.methods.contract import Continuous
 from pipeline.methods.neuph.fit import read_record, weights_path
 from pipeline.methods.weights_file import sha256
 
-# A neural field for one object takes a minute: so many of the cells get one.
-_OBJECT_FIELDS = 2
-_TRIED = (NEUPH, TWO_AXES)
-_DIGITS = {"psnr_db": 1, "frc_cutoff": 2, "mse": 4}
+# A neural field for one object takes a minute, and so do all LEDs one by one: so many of the cells get them.
+_SLOW_FIELDS = 2
 
 
 def evaluate_neuph(
@@ -58,6 +60,7 @@ def evaluate_neuph(
     dict
         ``mse, psnr_db, ssim, frc_cutoff, fm_distance, low_frequency_rmse_rad, background_std_rad,
         ssim_zero_background, dry_mass_error`` on cells, ``ssim_dead_leaves``, ``baselines {name: {same}}``,
+        ``fpm_one_by_one {same}`` (the same LEDs one by one: what their light can show),
         ``trials`` (the microscope isn't as believed, less or more light), ``resolution`` of bars (None where the
         field is too small for them), ``densities`` (one region on five grids), ``conditions``. Ablations without
         weights are None.
@@ -77,15 +80,19 @@ def evaluate_neuph(
     found: dict[str, dict[str, list[dict[str, float]]]] = {
         name: {"cells": [], "leaves": []} for name in rows
     }
+    by_all: dict[str, list[dict[str, float]]] = {"cells": [], "leaves": []}
     members: Sequence[tuple[str, int]] = (*plan.cells, *((LEAVES, s) for s in plan.leaves))
     for count, (kind, seed) in enumerate(members, 1):
         report(f"field {count} of {len(members)}: {kind}")
         field = _field(stage, plan, kind, seed)
         where = "leaves" if kind == LEAVES else "cells"
         for name in rows:
-            if name == OBJECT_FIELD and (where == "leaves" or count > _OBJECT_FIELDS):
+            if name == OBJECT_FIELD and (where == "leaves" or count > _SLOW_FIELDS):
                 continue
             found[name][where].append(_score(contenders(name, field), field, stage))
+        if count <= _SLOW_FIELDS and where == "cells":
+            image = _one_by_one(stage, plan, kind, seed)
+            by_all["cells"].append(_score(image, field, stage))
     optics = experiment.optics
     return {
         **_figures(found[NEUPH]),
@@ -93,6 +100,7 @@ def evaluate_neuph(
             **dict.fromkeys(ABLATIONS),
             **{name: _figures(found[name]) for name in rows if name != NEUPH},
         },
+        ONE_BY_ONE: _figures(by_all),
         "by_field": {
             f"{kind} {seed}": found[NEUPH]["leaves" if kind == LEAVES else "cells"][i]["ssim"]
             for some in (plan.cells, [(LEAVES, s) for s in plan.leaves])
@@ -113,7 +121,8 @@ def evaluate_neuph(
             "electrons": plan.electrons,
             "cells": len(plan.cells),
             "dead_leaves": len(plan.leaves),
-            "object_fields": min(_OBJECT_FIELDS, len(plan.cells)),
+            "slow_fields": min(_SLOW_FIELDS, len(plan.cells)),
+            "leds": sum(len(pattern.sines) for pattern in contenders.patterns),
             "baselines_chose": contenders.chosen,
             "piston": "aligned, but in ssim_zero_background and dry_mass_error",
             "low_frequencies_per_um": optics.cutoff_per_um,
@@ -147,7 +156,8 @@ def _resolution(
     report("bars")
     target, empty = (_field(stage, plan, kind, 0) for kind in (BARS, EMPTY))
     pixel_um = stage.experiment.pixel_um / stage.upsampling
-    return resolved(contenders, target, empty, pixel_um)
+    by_all = {ONE_BY_ONE: _one_by_one(stage, plan, BARS, 0)}
+    return resolved(contenders, target, empty, pixel_um, by_all)
 
 
 def _densities(
@@ -166,6 +176,13 @@ def _densities(
     )
 
 
+def _one_by_one(stage: Stage, plan: NeuPhPlan, kind: str, seed: int) -> Image:
+    own = stage.lights(plan.electrons)[: len(stage.record.light.patterns)]
+    lights = one_by_one(own)
+    frames = torch.from_numpy(_field(stage, plan, kind, seed, lights=lights).frames)
+    return ptychography(stage_waves(stage, lights), frames)
+
+
 def _field(
     stage: Stage,
     plan: NeuPhPlan,
@@ -174,11 +191,12 @@ def _field(
     *,
     reality: Reality = AS_BELIEVED,
     electrons: float | None = None,
+    lights: list[Light] | None = None,
 ) -> PatternField:
     return pattern_field(
         kind,
         seed,
-        stage.lights(electrons or plan.electrons),
+        lights or stage.lights(electrons or plan.electrons),
         stage.experiment.optics,
         stage.experiment.pixel_um,
         stage.record.light.synthetic_na,
@@ -200,76 +218,3 @@ def _figures(found: dict[str, list[dict[str, float]]]) -> dict[str, float | None
         **mean_scores(found["cells"]),
         "ssim_dead_leaves": mean_scores(found["leaves"])["ssim"],
     }
-
-
-def neuph_text(data: dict[str, Any]) -> str:
-    """The tables as a person reads them, in Markdown."""
-    conditions = data["conditions"]
-    names = [*FIGURES, "ssim_dead_leaves"]
-    rows = [["neuph", *(number(data[n], _DIGITS.get(n, 3)) for n in names)]]
-    for baseline, figures in data["baselines"].items():
-        if figures is not None:
-            rows.append([baseline, *(number(figures[n], _DIGITS.get(n, 3)) for n in names)])
-    absent = ", ".join(name for name, figures in data["baselines"].items() if figures is None)
-    return (
-        f"# NeuPh: what it reaches, and what it is compared with\n\n"
-        f"Weights {conditions['weights']}; {conditions['light']}; {conditions['cells']} fields of cells and "
-        f"{conditions['dead_leaves']} of dead leaves that no training has seen, "
-        f"{conditions['field_px']}² camera pixels, "
-        f"{conditions['electrons']:g} electrons, phase {conditions['upsampling']} times finer; pistons aligned but in "
-        f"ssim_zero_background and dry_mass_error. "
-        f"{data['seconds']:.0f} s on {conditions['threads']} threads.\n\n"
-        + table(["", *names], rows)
-        + f"\n\nper_object_field: the first {conditions['object_fields']} fields of cells only. "
-        + (f"Without weights, so without a row: {absent}.\n" if absent else "\n")
-        + _trials_text(data["trials"])
-        + _resolution_text(data["resolution"])
-        + _densities_text(data["densities"])
-    )
-
-
-def _trials_text(rows: list[dict[str, Any]]) -> str:
-    shown = [
-        [
-            row["trial"],
-            *(number(row[n][f], d) for f, d in (("ssim", 3), ("mse", 4)) for n in _TRIED),
-        ]
-        for row in rows
-    ]
-    head = ["", *(f"{f}, {n}" for f in ("ssim", "mse") for n in _TRIED)]
-    return f"\n## Where the microscope is not as believed\n\n{table(head, shown)}\n"
-
-
-def _resolution_text(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return ""
-    periods = list(next(iter(found.values()))["transfer"])
-    rows = [
-        [
-            name,
-            *(number(min(f["transfer"][p]), 2) for p in periods),
-            number(f["finest_um"], 3),
-            number(f["made_up"], 2),
-        ]
-        for name, f in found.items()
-    ]
-    return (
-        "\n## Groups of three bars: share that is shown, the worse of two directions\n\n"
-        + table(["period, µm", *periods, "finest, µm", "where there is none"], rows)
-        + f"\n\nResolved: {RESOLVED:g} or more, and all coarser ones, too. Nothing made up: 0 in the last column.\n"
-    )
-
-
-def _densities_text(found: dict[str, Any]) -> str:
-    rows = [
-        [d, f"{100 * found['disagreement'][d]:.4f} %"]
-        + [f"{found[n][d]:.2e}" for n in ("beyond", "beyond_first_grid")]
-        for d in found["disagreement"]
-    ]
-    head = [
-        "points per camera pixel",
-        "off at shared places",
-        "power beyond the synthetic NA",
-        "beyond the first grid's Nyquist",
-    ]
-    return f"\n## The same region at five densities\n\n{table(head, rows)}\n"

@@ -20,7 +20,7 @@ _SPREAD = 0.35
 _STEPS, _RATE = 60, 4e-3
 
 
-def fitted_field(waves: Waves, frames: torch.Tensor, *, steps: int = _STEPS) -> torch.Tensor:
+def fitted_field(waves: Waves, frames: torch.Tensor) -> torch.Tensor:
     """Phase ``[u·Y, u·X]`` in radians that explains frames ``[K, Y, X]``."""
     generator = torch.Generator().manual_seed(0)
     frequencies = torch.randn(2, _FEATURES, generator=generator) * _SPREAD
@@ -50,7 +50,7 @@ def fitted_field(waves: Waves, frames: torch.Tensor, *, steps: int = _STEPS) -> 
     # Darkfield frames count as much as they are bright: by their own amplitude.
     share = 1 / amplitudes.square().mean((1, 2))
     pupil = torch.ones(waves.window, dtype=torch.complex64)
-    for _ in range(steps):
+    for _ in range(_STEPS):
         phase, darkness = network(known).unbind(-1)
         spectrum = object_spectrum(torch.polar(torch.exp(-darkness.clamp_min(0)), phase))
         loss = frames.new_zeros(())

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from drivers.taking import Microscope, whole_slot
 from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError
-from pipeline.evaluation.neuph.contenders import NEUPH, TWO_AXES, with_half_circles
+from pipeline.evaluation.neuph.contenders import NEUPH, TWO_AXES
 from pipeline.evaluation.neuph.scores import score
+from pipeline.evaluation.neuph.stage import with_half_circles
 from pipeline.evaluation.text import number, table
 from pipeline.experiment import Experiment, parse_experiment
 from pipeline.frames import SlotKey

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.evaluation.neuph.contenders import (
     Contenders,
 )
 from pipeline.evaluation.neuph.fields import PERIODS_UM, PatternField
+from pipeline.evaluation.neuph.ptychography import Image
 from pipeline.evaluation.specimens.bars import bar_target, made_up, squares, transfer
 
 # A period is resolved where so much of its bars is shown, the right way round, along both axes.
@@ -21,7 +23,11 @@ WITHOUT_DARKFIELD = "neuph_darkfield_frames_of_nothing"
 
 
 def resolved(
-    contenders: Contenders, seen: PatternField, empty: PatternField, pixel_um: float
+    contenders: Contenders,
+    seen: PatternField,
+    empty: PatternField,
+    pixel_um: float,
+    others: Mapping[str, Image],
 ) -> dict[str, Any]:
     """Shares of each period's bars along x and y, and the finest period with all coarser ones resolved.
 
@@ -31,6 +37,8 @@ def resolved(
         The target of bars, and no specimen, under the same light.
     pixel_um
         Of a phase pixel.
+    others
+        Images of the same target, by name: rows as they are.
 
     Returns
     -------
@@ -49,6 +57,7 @@ def resolved(
         **{row: contenders(row, seen) for row in ABLATIONS if row in contenders.ablations},
         TWO_AXES: contenders(TWO_AXES, seen),
         MULTIPLEXED: contenders(MULTIPLEXED, seen),
+        **others,
     }
     height, width = seen.truth.shape
     target = bar_target(PERIODS_UM, (height, width), pixel_um)
