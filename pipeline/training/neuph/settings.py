@@ -26,7 +26,7 @@ class NeuPhTraining(Schedule):
     """Phase pixels per camera pixel of the fields."""
     leaves_share: float = Field(default=0.25, ge=0, le=1)
     """Of the specimens, fields like natural images (dead leaves); the others are cells of all kinds."""
-    fine_share: float = Field(default=0.12, ge=0, le=1)
+    fine_share: float = Field(default=0.25, ge=0, le=1)
     """Of the specimens, charts of bars, gratings and stars: what darkfield frames show of fine periods, they show by
     what neighbours each other, and cells have few."""
     specimens: Specimens = "living"
