@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from lamp_log import LampLog
 
+from pipeline.cli import main
 from pipeline.experiment import Experiment, parse_experiment
 
 # Tests side by side have a core each. Threads of the same sum wait for each other, busily, while another test has the
@@ -49,6 +51,22 @@ def make_experiment() -> Callable[..., Experiment]:
         return parse_experiment(merged(_DEMO, changes))
 
     return make
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int | str | None, str, str]]:
+    """The command in this process: exit status, stdout, stderr. Loading torch in one of its own takes a second."""
+
+    def call(*args: object) -> tuple[int | str | None, str, str]:
+        monkeypatch.setattr(sys, "argv", ["livephase", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return call
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,26 +10,7 @@ import yaml
 from conftest import merged
 from live_runs import livephase, write_experiment
 
-from pipeline.cli import main
-
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """The command in this process: exit status, stdout, stderr."""
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["livephase", *map(str, args)])
-        status = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

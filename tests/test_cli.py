@@ -2,7 +2,6 @@
 
 import errno
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from live_runs import livephase, report, write_experiment
 from store_runs import begin, record_slots
 
 from pipeline.calibration import Calibration
-from pipeline.cli import main
 from pipeline.experiment import Experiment, parse_experiment
 from pipeline.frames import SlotKey
 from pipeline.lifecycle.demo import demo_experiment
@@ -78,25 +76,11 @@ def test_simulate_records_with_the_truth_beside_it_and_reconstruct_takes_it_from
     assert np.corrcoef(image.ravel(), phase.ravel())[0, 1] > 0.7
 
 
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["livephase", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        call.errors = output.err
-        return ended.value.code, output.out
-
-    return call
-
-
 def test_a_message_is_a_sentence_that_leaves_names_as_they_are(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli("verify", "rf")[0] == 3
-    assert cli.errors == (
-        "livephase: rf is no run folder: give the folder that was given as --out.\n"
-    )
+    status, _, errors = cli("verify", "rf")
+    assert status == 3
+    assert errors == ("livephase: rf is no run folder: give the folder that was given as --out.\n")
 
 
 def test_an_error_of_the_operating_system_is_a_sentence_too(tmp_path, cli, monkeypatch):
@@ -104,10 +88,10 @@ def test_an_error_of_the_operating_system_is_a_sentence_too(tmp_path, cli, monke
         raise PermissionError(errno.EACCES, "Permission denied", str(run / "raw.ledger"))
 
     monkeypatch.setattr("pipeline.store.verify.verify", failing)
-    status, text = cli("verify", tmp_path)
+    status, text, errors = cli("verify", tmp_path)
     assert status == 1
     assert text == ""
-    assert cli.errors == (
+    assert errors == (
         f"livephase: {tmp_path / 'raw.ledger'} can't be used (Permission denied): "
         "check the path, its permissions and the disk.\n"
     )
@@ -116,9 +100,10 @@ def test_an_error_of_the_operating_system_is_a_sentence_too(tmp_path, cli, monke
 def test_the_demonstration_says_that_runs_is_no_folder(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").write_text("mine")
-    assert cli("demo")[0] == 3
-    assert f"{tmp_path / 'runs'} can't be made" in cli.errors
-    assert "--out" in cli.errors
+    status, _, errors = cli("demo")
+    assert status == 3
+    assert f"{tmp_path / 'runs'} can't be made" in errors
+    assert "--out" in errors
 
 
 def test_simulate_goes_on_with_resume(tmp_path, cli, make_experiment):
@@ -130,15 +115,16 @@ def test_simulate_goes_on_with_resume(tmp_path, cli, make_experiment):
         Calibration().save(folder.calibration)
     record_slots(folder, recording, list(recording.plan().slot_keys()))
     folder.update(RunState.DONE)
-    assert cli("simulate", path, "--out", folder.path)[0] == 3
-    assert "--resume" in cli.errors
-    status, text = cli("simulate", path, "--out", folder.path, "--resume")
+    status, _, errors = cli("simulate", path, "--out", folder.path)
+    assert status == 3
+    assert "--resume" in errors
+    status, text, _ = cli("simulate", path, "--out", folder.path, "--resume")
     assert not status
     assert "run done" in text
 
 
 def test_the_schema_describes_the_demonstrations(cli):
-    status, text = cli("schema")
+    status, text, _ = cli("schema")
     assert not status
     schema = json.loads(text)
     assert schema == Experiment.model_json_schema()
@@ -148,7 +134,7 @@ def test_the_schema_describes_the_demonstrations(cli):
 
 
 def test_doctor_finds_nothing_broken_here(cli):
-    status, text = cli("doctor", "--json")
+    status, text, _ = cli("doctor", "--json")
     assert not status
     findings = {f["name"]: f for f in json.loads(text)}
     assert findings["torch"]["level"] in ("ok", "warning")
@@ -158,7 +144,7 @@ def test_doctor_finds_nothing_broken_here(cli):
 def test_a_dry_run_says_what_the_run_will_need(tmp_path, cli, make_experiment):
     experiment = make_experiment(sequence={"timepoints": 100, "interval_s": 3.0})
     path = write_experiment(tmp_path / "e.yaml", experiment)
-    status, text = cli("run", path, "--out", tmp_path / "run", "--dry-run", "--json")
+    status, text, _ = cli("run", path, "--out", tmp_path / "run", "--dry-run", "--json")
     assert not status
     need = json.loads(text)
     assert need["frames"] == 100
@@ -172,7 +158,7 @@ def test_a_dry_run_says_what_the_run_will_need(tmp_path, cli, make_experiment):
 def test_a_dry_run_warns_of_an_interval_that_is_too_short(tmp_path, cli, make_experiment):
     experiment = make_experiment(sequence={"interval_s": 0.01})
     path = write_experiment(tmp_path / "e.yaml", experiment)
-    _, text = cli("run", path, "--out", tmp_path / "run", "--dry-run")
+    _, text, _ = cli("run", path, "--out", tmp_path / "run", "--dry-run")
     assert "timepoints will be late" in text
 
 

@@ -10,7 +10,6 @@ from conftest import merged
 from lamp_log import under_the_lamp
 from live_runs import LiveRun, livephase, report, write_experiment
 
-from pipeline.cli import main
 from pipeline.errors import ExperimentError
 from pipeline.frames import FrameStatus, MissingReason, SlotKey, empty_records
 from pipeline.lifecycle.preflight import check_dose
@@ -111,24 +110,7 @@ def test_unstored_light_is_summed_by_position_and_a_torn_line_is_passed_over(tmp
     assert light.by_position(2).tolist() == [1.0, 0.75]
 
 
-@pytest.fixture
-def command(monkeypatch):
-    """The command in this process; its exit status."""
-
-    def run(*args):
-        monkeypatch.setattr("sys.argv", ["livephase", *map(str, args)])
-        try:
-            main()
-        except SystemExit as end:
-            return end.code
-        return 0
-
-    return run
-
-
-def test_a_plan_beyond_the_limit_is_refused_with_what_would_fit(
-    two_places, tmp_path, command, capsys
-):
+def test_a_plan_beyond_the_limit_is_refused_with_what_would_fit(two_places, tmp_path, cli):
     assert check_dose(two_places(safety={"dose_limit_s": 20 * SLOT_S})) == pytest.approx(0.9)
     with pytest.raises(ExperimentError, match=r"0\.9 s of light") as caught:
         check_dose(two_places(safety={"dose_limit_s": 0.5}))
@@ -138,12 +120,14 @@ def test_a_plan_beyond_the_limit_is_refused_with_what_would_fit(
     assert "exposure_ms or brightness" in caught.value.fix
     for dry in ([], ["--dry-run"]):
         path = write_experiment(tmp_path / "e.yaml", two_places(safety={"dose_limit_s": 0.5}))
-        assert command("run", path, "--out", tmp_path / "run", *dry) == 2
-        assert "dose_limit_s" in capsys.readouterr().err
+        status, _, errors = cli("run", path, "--out", tmp_path / "run", *dry)
+        assert status == 2
+        assert "dose_limit_s" in errors
         assert not (tmp_path / "run").exists()
     path = write_experiment(tmp_path / "e.yaml", two_places())
-    assert command("run", path, "--out", tmp_path / "run", "--dry-run") == 0
-    assert "light:     0.9 s of full brightness on each position" in capsys.readouterr().out
+    status, out, _ = cli("run", path, "--out", tmp_path / "run", "--dry-run")
+    assert status == 0
+    assert "light:     0.9 s of full brightness on each position" in out
 
 
 def test_retakes_use_up_the_light_of_their_position_alone(tmp_path, lamp, two_places):

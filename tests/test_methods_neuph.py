@@ -369,7 +369,7 @@ def test_any_grid_is_asked_of_a_kept_latent(weights):
     assert torch.allclose(fine[1::3, 1::3], part, atol=1e-5)
 
 
-def test_a_run_is_queried_later(weights, tmp_path):
+def test_a_run_is_queried_later(weights, tmp_path, cli):
     """The same phase as live where the grid is the same; from a kept latent without the frames."""
     data = demo_data(precision="fp32")
     data["reconstruction"]["weights"] = str(weights)
@@ -387,17 +387,8 @@ def test_a_run_is_queried_later(weights, tmp_path):
     assert fine.latent_kept
     assert fine.interpolated
     assert fine.phase.shape == (498, 249)
-    status, out, _ = livephase(
-        "query",
-        run,
-        "--region",
-        "4,6,10,5",
-        "--density",
-        "6",
-        "--out",
-        tmp_path / "p.tif",
-        "--json",
-    )
+    asked = ("--region", "4,6,10,5", "--density", "6")
+    status, out, _ = cli("query", run, *asked, "--out", tmp_path / "p.tif", "--json")
     assert status == 0
     assert json.loads(out)["shape"] == [60, 30]
     assert tifffile.imread(tmp_path / "p.tif").shape == (60, 30)
@@ -407,7 +398,7 @@ def test_a_run_is_queried_later(weights, tmp_path):
         (["--timepoint", "7"], "no timepoint 7"),
         (["--out", str(tmp_path / "p.jpg")], ".tif or .npy"),
     ):
-        status, _, err = livephase("query", run, *wrong)
+        status, _, err = cli("query", run, *wrong)
         assert status == 2
         assert words in err
 

@@ -40,7 +40,7 @@ def experiment_file(tmp_path, make_experiment):
     return make
 
 
-def test_a_run_is_stored_reconstructed_and_reported(tmp_path, experiment_file):
+def test_a_run_is_stored_reconstructed_and_reported(tmp_path, experiment_file, cli):
     out = tmp_path / "run"
     status, text, errors = livephase("run", experiment_file(), "--out", out)
     assert status == 0, errors
@@ -59,7 +59,7 @@ def test_a_run_is_stored_reconstructed_and_reported(tmp_path, experiment_file):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page
     assert "http" not in page.replace("http-equiv", "")
-    status, text, _ = livephase("verify", out, "--json")
+    status, text, _ = cli("verify", out, "--json")
     assert status == 0
     assert json.loads(text) | {
         "planned": 40,
@@ -147,15 +147,15 @@ def test_stop_twice_leaves_the_backlog_to_resume(tmp_path, experiment_file, slow
 
 
 def test_pause_turns_the_light_off_holds_the_clock_and_stores_what_there_is(
-    tmp_path, experiment_file
+    tmp_path, experiment_file, cli
 ):
     path = experiment_file(sequence={"timepoints": 60, "interval_s": 0.1})
     out = tmp_path / "run"
     with LiveRun(path, out) as run:
         run.wait_for(lambda: run.committed() > 5)
-        assert livephase("pause", out)[0] == 0
+        assert cli("pause", out)[0] == 0
         deadline = time.monotonic() + 10
-        while json.loads(livephase("status", out, "--json")[1])["state"] != "paused":
+        while json.loads(cli("status", out, "--json")[1])["state"] != "paused":
             assert time.monotonic() < deadline
         newest = pipeline.newest_phase(out)
         assert newest is not None
@@ -163,10 +163,10 @@ def test_pause_turns_the_light_off_holds_the_clock_and_stores_what_there_is(
         assert pipeline.newest_phase(out, after=newest.time_ns) is None
         time.sleep(0.5)
         paused_at = run.committed()
-        assert json.loads(livephase("status", out, "--json")[1])["frames_acquired"] == 2 * paused_at
+        assert json.loads(cli("status", out, "--json")[1])["frames_acquired"] == 2 * paused_at
         time.sleep(1.0)
         assert run.committed() == paused_at
-        assert livephase("resume", out)[0] == 0
+        assert cli("resume", out)[0] == 0
         assert run.wait() == 0, run.errors()
     assert verify(out).ok
     times = RunReader(out).frame_table()["time_monotonic"][:, 0, 0, 0]
@@ -181,16 +181,16 @@ def test_pause_turns_the_light_off_holds_the_clock_and_stores_what_there_is(
     assert held[0] > 1.5
 
 
-def test_abort_marks_the_run_and_only_an_explicit_word_goes_on(tmp_path, experiment_file):
+def test_abort_marks_the_run_and_only_an_explicit_word_goes_on(tmp_path, experiment_file, cli):
     path = experiment_file(sequence={"timepoints": 120})
     out = tmp_path / "run"
     with LiveRun(path, out) as run:
         run.wait_for(lambda: run.committed() > 3)
-        assert livephase("abort", out)[0] == 0
+        assert cli("abort", out)[0] == 0
         run.wait()
     assert verify(out).state == "aborted"
     assert verify(out).ok
-    status, _, errors = livephase("run", path, "--out", out, "--resume")
+    status, _, errors = cli("run", path, "--out", out, "--resume")
     assert status != 0
     assert "aborted" in errors
     assert "--even-aborted" in errors
@@ -199,35 +199,35 @@ def test_abort_marks_the_run_and_only_an_explicit_word_goes_on(tmp_path, experim
 
 
 def test_resume_of_what_is_done_says_so_and_of_another_experiment_is_refused(
-    tmp_path, experiment_file
+    tmp_path, experiment_file, cli
 ):
     path = experiment_file(sequence={"timepoints": 2})
     out = tmp_path / "run"
     assert livephase("run", path, "--out", out, "--resume")[0] == 0  # absent: it starts
-    status, text, _ = livephase("run", path, "--out", out, "--resume")
+    status, text, _ = cli("run", path, "--out", out, "--resume")
     assert status == 0
     assert "run done" in text
-    status, _, errors = livephase("run", path, "--out", out)
+    status, _, errors = cli("run", path, "--out", out)
     assert status != 0
     assert "--resume" in errors
     other = experiment_file("other.yaml", sequence={"timepoints": 3})
-    status, _, errors = livephase("run", other, "--out", out, "--resume")
+    status, _, errors = cli("run", other, "--out", out, "--resume")
     assert status != 0
     assert "another experiment" in errors
 
 
-def test_a_run_folder_in_use_is_refused(tmp_path, experiment_file):
+def test_a_run_folder_in_use_is_refused(tmp_path, experiment_file, cli):
     path = experiment_file(sequence={"timepoints": 300})
     out = tmp_path / "run"
     with LiveRun(path, out) as run:
         run.wait_for(lambda: run.committed() > 0)
-        status, _, errors = livephase("run", path, "--out", out, "--resume")
+        status, _, errors = cli("run", path, "--out", out, "--resume")
         assert status != 0
         assert re.search(r"in use by process \d+", errors)
-        assert livephase("verify", out)[0] == 0  # a look is free
-        assert livephase("stop", out)[0] == 0
+        assert cli("verify", out)[0] == 0  # a look is free
+        assert cli("stop", out)[0] == 0
         assert run.wait() == 0
-    status, _, errors = livephase("stop", out)
+    status, _, errors = cli("stop", out)
     assert status != 0
     assert "not going on" in errors
 
@@ -346,13 +346,13 @@ def light_is_on(out):
         return None
 
 
-def test_an_abort_puts_the_light_out_though_the_camera_hangs(tmp_path, experiment_file):
+def test_an_abort_puts_the_light_out_though_the_camera_hangs(tmp_path, experiment_file, cli):
     path = experiment_file(microscope={"faults": {"stall_at_frame": 20, "stall_s": 200}})
     out = tmp_path / "run"
     with LiveRun(path, out) as run:
         run.wait_for(lambda: run.committed() >= 10)
         assert light_is_on(out)
-        assert livephase("abort", out)[0] == 0
+        assert cli("abort", out)[0] == 0
         deadline = time.monotonic() + 2
         while light_is_on(out):
             assert time.monotonic() < deadline
@@ -451,14 +451,14 @@ def test_ctrl_c_at_a_terminal_while_the_stages_start(tmp_path, experiment_file):
     assert livephase("run", path, "--out", out, "--resume")[0] == 0
 
 
-def test_a_closed_run_counts_what_was_never_stored_as_missing(tmp_path, experiment_file):
+def test_a_closed_run_counts_what_was_never_stored_as_missing(tmp_path, experiment_file, cli):
     path = experiment_file(
         microscope={"faults": {"disconnect_at_frame": 15}}, recovery={"reconnect_s": 0}
     )
     out = tmp_path / "run"
     assert livephase("run", path, "--out", out)[0] != 0
     assert verify(out).pending == 26
-    status, text, errors = livephase("abort", out)
+    status, text, errors = cli("abort", out)
     assert status == 0, errors
     assert "closed" in text
     found = verify(out)
