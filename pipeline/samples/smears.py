@@ -23,8 +23,10 @@ _SMEARS, _CULTURES = 0.6, 0.2
 _MOST_BODIES = 1200
 # Of the amplitude: what a stain takes inside bodies, and a dark one inside a few of them.
 _STAIN, _DARK = (0.02, 0.45), (0.4, 0.85)
-_DARK_SHARE = 0.06
+_DARK_SHARE = 0.1
 _HEIGHTS_RAD = (0.08, 1.2)
+# Of what stains a body dark. Near an absorption band the index goes either way, and a mount is often the denser.
+_DARK_RAD = (-1.8, 0.9)
 # Grain of the mount, rms: radians, and twice that of the amplitude.
 _GRAIN = (0.005, 0.2)
 _MOST_ABSORBED = 0.92
@@ -108,13 +110,13 @@ def _smear(rng: np.random.Generator, grid: Grid) -> tuple[Floats, Floats]:
         if rng.random() < dark_share:
             core = ramp(inside - np.float32(rng.uniform(0, 0.3) * size), edge)
             taken = np.maximum(taken, np.float32(rng.uniform(*_DARK)) * core)
-            own = own + np.float32(rng.uniform(-0.5, 0.8)) * core
+            own = own + np.float32(rng.uniform(*_DARK_RAD)) * core
         for image, values in ((phase, own), (absorption, taken)):
             part = image[patch.where]
             if piled:
                 # Absorption adds as light passes one body after the other.
                 part += values if image is phase else (1 - part) * values
             else:
-                np.maximum(part, values, out=part)
+                np.copyto(part, values, where=np.abs(values) > np.abs(part))
     texture = np.float32(rng.uniform(0, 0.25)) * clouds(rng, grid)
     return phase * (1 + texture), absorption * (1 + texture)

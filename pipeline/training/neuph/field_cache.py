@@ -19,7 +19,7 @@ from pipeline.training.neuph.fields import (
 from pipeline.training.neuph.settings import NeuPhTraining
 
 # Raised where specimens or imaging change: fields of another making must not be taken for these.
-FIELDS_VERSION = 1
+FIELDS_VERSION = 2
 _SEEDS_EACH = 100_000
 _VALIDATION_SEEDS = 1_000_000_000
 
