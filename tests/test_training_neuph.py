@@ -14,12 +14,14 @@ from safetensors.torch import load_file
 from pipeline.calibration import Calibration
 from pipeline.errors import ExperimentError
 from pipeline.experiment import parse_experiment
-from pipeline.methods.neuph.fit import light_record, read_record
+from pipeline.methods.neuph.fit import light_record, packaged, read_record
 from pipeline.methods.neuph.record import NeuPhNetwork
+from pipeline.methods.neuph.weights import load_network
 from pipeline.optics.forward import predict_frames
 from pipeline.samples.smears import stained_field
 from pipeline.training import train
 from pipeline.training.neuph.batches import PatternNoise
+from pipeline.training.neuph.begin import begin
 from pipeline.training.neuph.fields import PatternImaging, StainedImaging, shown_phase
 from pipeline.training.neuph.recorded import recorded_fields
 from pipeline.training.neuph.settings import NeuPhTraining
@@ -212,6 +214,31 @@ def test_a_part_left_out_is_trained_on_the_same_fields(tmp_path):
         begin_from=tmp_path / "no_darkfield.safetensors",
     )
     assert read_record(begun).truth_na == blind.truth_na
+
+
+def test_a_network_begins_with_the_parts_that_another_has(light):
+    """Encoders by what they see: without darkfield the DPC image's is the second, not the third."""
+    path = packaged("compact")[0]
+    known = load_network(path)[0]
+    bright = light.model_copy(update={"patterns": light.patterns[:2]})
+    blind, name, parent = begin(path, "no_darkfield", known.record, bright, 0)
+    assert (name, len(parent)) == ("no_darkfield", 64)
+    for mine, other in ((0, 0), (1, 2)):
+        for one, two in zip(
+            blind.encoders.parts[mine].parameters(),
+            known.encoders.parts[other].parameters(),
+            strict=True,
+        ):
+            assert torch.equal(one, two)
+    convolutions = begin(path, "cnn_decoder", known.record, light, 0)[0]
+    for one, two in zip(
+        convolutions.encoders.parameters(), known.encoders.parameters(), strict=True
+    ):
+        assert torch.equal(one, two)
+    with pytest.raises(ExperimentError, match="no layer that fits into the network 'paper'"):
+        begin(path, "paper", known.record, light, 0)
+    with pytest.raises(ExperimentError, match="take 2 brightfield and 3 darkfield"):
+        begin(path, None, known.record, bright, 0)
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path):

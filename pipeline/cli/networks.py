@@ -68,7 +68,7 @@ def train(
         typer.Option(
             metavar="base|fast|FILE",
             help="Weights to fine-tune, of these optics or others: those that come with livephase by their "
-            "name, or a .safetensors file.",
+            "name, or a .safetensors file. Of neuph also another --network's: what both have is taken.",
         ),
     ] = None,
     recording: Annotated[

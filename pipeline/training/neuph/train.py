@@ -73,7 +73,7 @@ def train_neuph(
         compact, paper, or an ablation of compact: cnn_decoder (convolutions to one grid), no_darkfield (brightfield
         frames alone, of the same truth). That of the weights to begin from, or compact, where None.
     begin_from
-        A weights file to fine-tune, at a lower learning rate.
+        A weights file to fine-tune, at a lower learning rate; of another network than `network`, what both have.
     recordings
         Experiment files of single-LED recordings of one's own, to train on beside simulated fields: see
         `recorded_fields`.
