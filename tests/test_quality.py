@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pipeline.quality import (
+    align_bowl,
     align_piston,
     foreground_mask,
     frc_cutoff,
@@ -95,6 +96,9 @@ def test_alignment_takes_out_piston_and_tilt_only():
     np.testing.assert_allclose(align_piston(tilted, truth, tilt=True), truth, atol=1e-10)
     assert rmse_rad(align_piston(tilted, truth), truth) > 0.3
     assert rmse_rad(align_piston(2 * truth, truth, tilt=True), truth) > 0.1
+    bowl = 0.7 + 1e-4 * (y**2 + x**2) - 0.02 * x
+    np.testing.assert_allclose(align_bowl(truth + bowl, truth), truth, atol=1e-10)
+    assert rmse_rad(align_bowl(2 * truth, truth), truth) > 0.1
 
 
 @pytest.mark.parametrize("cutoff", [0.1, 0.2, 0.35])

@@ -1,6 +1,6 @@
 """How good an image is, against the truth or by itself, by the conventions of the house. numpy and scipy only."""
 
-from pipeline.quality.alignment import align_piston
+from pipeline.quality.alignment import align_bowl, align_piston
 from pipeline.quality.focus import normalised_variance
 from pipeline.quality.histogram import Histogram, histogram, saturated_share
 from pipeline.quality.pixelwise import psnr_db, rmse_rad
@@ -11,6 +11,7 @@ from pipeline.quality.structure import foreground_mask, ssim, ssim_foreground, s
 __all__ = [
     "Histogram",
     "PhaseSlope",
+    "align_bowl",
     "align_piston",
     "foreground_mask",
     "frc_cutoff",

@@ -37,3 +37,17 @@ def align_piston(image: ArrayLike, truth: ArrayLike, *, tilt: bool = False) -> N
             slope = (ramp * profile).sum() / norm if norm else 0.0
             aligned += slope * (ramp[:, None] if axis == 0 else ramp)
     return np.asarray(aligned)
+
+
+def align_bowl(image: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
+    """As `align_piston`, with a plane and a bowl (x² + y²) fitted too.
+
+    Methods that take a field to go on as it begins have its rim wrong, in a bowl over the whole; so has a model of
+    plane waves, where LEDs are near enough for their light to be spheres.
+    """
+    image, truth = image_pair(image, truth)
+    y, x = ((np.arange(n) - (n - 1) / 2) / max(image.shape) for n in image.shape)
+    yy, xx = np.meshgrid(y, x, indexing="ij")
+    shapes = np.stack([np.ones_like(yy), yy, xx, yy**2 + xx**2], -1)
+    found = np.linalg.lstsq(shapes.reshape(-1, 4), (truth - image).ravel(), rcond=None)[0]
+    return np.asarray(image + shapes @ found)

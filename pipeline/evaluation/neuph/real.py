@@ -35,11 +35,14 @@ from pipeline.methods.neuph.record import LightRecord
 from pipeline.methods.weights_file import sha256
 from pipeline.optics.propagation import frequency_grid
 from pipeline.optics.sensor import Correction
-from pipeline.quality import align_piston
+from pipeline.quality import align_bowl, align_piston
 
 Image = NDArray[np.float32]
 
 FLAT = "flat_image"
+LEVELLED = "levelled"
+"""The same figures with a plane and a bowl aligned, too: Fourier ptychography and DPC both take a field to go on as it
+begins, and have the same bowl from rim to rim for it."""
 # DPC takes those of these that suit this very field best, for each figure the best one: in its favour.
 _REGULARISATIONS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 _MORE_IS_BETTER = {"ssim": True, "mse": False, "low_frequency_rmse_rad": False, "frc_cutoff": True}
@@ -102,22 +105,15 @@ def compare_on_recording(
     pixel_um = (calibration.pixel_um or whole.pixel_um) / upsampling
     cutoff = whole.optics.cutoff_per_um
 
-    def scored(image: Image) -> dict[str, float]:
+    halves = _dpc(whole, calibration, frames, valid, own[0], upsampling)
+
+    def scored(image: NDArray[Any]) -> dict[str, float]:
         figures = score(image, truth, upsampling, pixel_um, cutoff)
         return {name: figures[name] for name in _MORE_IS_BETTER}
 
-    halves = _dpc(whole, calibration, frames, valid, own[0], upsampling)
-    tuned = {r: scored(image) for r, image in halves.items()}
-    best = {name: _best(tuned, name, more) for name, more in _MORE_IS_BETTER.items()}
-    neuph, dpc = scored(found), {name: tuned[r][name] for name, r in best.items()}
     data: dict[str, Any] = {
-        NEUPH: neuph,
-        TWO_AXES: dpc,
-        FLAT: scored(np.full_like(truth, np.median(truth))),
-        "neuph_is_closer": {
-            name: neuph[name] > dpc[name] if more else neuph[name] < dpc[name]
-            for name, more in _MORE_IS_BETTER.items()
-        },
+        **_table(found, halves, truth, scored),
+        LEVELLED: _table(found, halves, truth, lambda image: scored(align_bowl(image, truth))),
         "conditions": {
             "experiment": experiment.name,
             "reference": f"{reference.name}, {reference.plan().frames_per_slot} frames",
@@ -128,16 +124,38 @@ def compare_on_recording(
             "upsampling": upsampling,
             "synthetic_na": record.light.synthetic_na,
             "reference_low_passed_at_na": record.light.synthetic_na,
-            "dpc_regularisations": best,
-            "piston": "aligned",
+            "piston": "aligned; levelled: plane and bowl, too",
         },
     }
+    shown = halves[data["dpc_regularisations"]["ssim"]]
     images = {
         "reference": truth,
         NEUPH: align_piston(found, truth),
-        TWO_AXES: align_piston(halves[best["ssim"]], truth),
+        TWO_AXES: align_piston(shown, truth),
     }
     return RealComparison(data, {n: np.asarray(i, np.float32) for n, i in images.items()})
+
+
+def _table(
+    found: Image,
+    halves: dict[float, Image],
+    truth: Image,
+    scored: Callable[[NDArray[Any]], dict[str, float]],
+) -> dict[str, Any]:
+    """Figures of NeuPh, of DPC with the regularisation that suits each of them, and of no image at all."""
+    tuned = {r: scored(image) for r, image in halves.items()}
+    best = {name: _best(tuned, name, more) for name, more in _MORE_IS_BETTER.items()}
+    neuph, dpc = scored(found), {name: tuned[r][name] for name, r in best.items()}
+    return {
+        NEUPH: neuph,
+        TWO_AXES: dpc,
+        FLAT: scored(np.full_like(truth, np.median(truth))),
+        "neuph_is_closer": {
+            name: neuph[name] > dpc[name] if more else neuph[name] < dpc[name]
+            for name, more in _MORE_IS_BETTER.items()
+        },
+        "dpc_regularisations": best,
+    }
 
 
 def _best(tuned: dict[float, dict[str, float]], figure: str, more: bool) -> float:
@@ -223,16 +241,24 @@ def _dpc(
 def real_text(data: dict[str, Any]) -> str:
     """The table as a person reads it, in Markdown."""
     conditions = data["conditions"]
-    rows = [
-        [name, *(number(data[name][f], _DIGITS.get(f, 3)) for f in _MORE_IS_BETTER)]
-        for name in (NEUPH, TWO_AXES, FLAT)
-    ]
-    closer = [name for name, is_closer in data["neuph_is_closer"].items() if is_closer]
     return (
         f"# NeuPh on real light: {conditions['experiment']}\n\n"
         f"Weights {conditions['weights']}, {conditions['frames']} frames; reference: {conditions['reference']}, "
         f"low-passed at NA {conditions['reference_low_passed_at_na']:.3f}; pistons aligned. DPC has for each figure "
         "the regularisation that suits this very field best.\n\n"
-        + table(["", *_MORE_IS_BETTER], rows)
+        + _table_text(data)
+        + "\n## Levelled: a plane and a bowl aligned, too\n\n"
+        + _table_text(data[LEVELLED])
+    )
+
+
+def _table_text(found: dict[str, Any]) -> str:
+    rows = [
+        [name, *(number(found[name][f], _DIGITS.get(f, 3)) for f in _MORE_IS_BETTER)]
+        for name in (NEUPH, TWO_AXES, FLAT)
+    ]
+    closer = [name for name, is_closer in found["neuph_is_closer"].items() if is_closer]
+    return (
+        table(["", *_MORE_IS_BETTER], rows)
         + f"\n\nNeuPh is closer to the reference by: {', '.join(closer) or 'none of them'}.\n"
     )
