@@ -45,7 +45,7 @@ export class Viewer {
     this.channel = 0;
     this.output = 0;
     this.refreshedAt = 0;
-    /** @type {Partial<Record<Kind, Picture>>} the last ones that came live */
+    /** @type {Partial<Record<Kind, Picture>>} the latest timepoints that came live */
     this.newest = {};
     /** @type {Record<string, AbortController>} */
     this.loading = {};
@@ -107,6 +107,9 @@ export class Viewer {
 
   /** A picture of the live connection. @param {Picture} picture */
   async onPicture(picture) {
+    const newest = this.newest[picture.kind];
+    // What was passed over and is caught up with is history.
+    if (newest?.run === picture.run && picture.timepoint < newest.timepoint) return;
     this.newest[picture.kind] = picture;
     if (!this.live || picture.run !== this.name) return;
     if (this.position >= 0 && this.#positionIndex(picture.position) !== this.position) return;
