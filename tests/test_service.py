@@ -78,7 +78,8 @@ def test_a_run_from_validation_to_report(service, tmp_path):
     assert texts["hello"]
     assert texts["status"][-1]["run"]["name"] == name
     assert any("begins" in event["text"] for event in texts["event"])
-    assert {h["channel"] for h in images["raw"]} == {2}
+    # One may have been on its way before the wish came; the next waits for an acknowledgement.
+    assert {h["channel"] for h in images["raw"][1:]} == {2}
     for kind, unit in (("raw", "counts"), ("phase", "rad")):
         timepoints = [h["timepoint"] for h in images[kind]]
         assert len(timepoints) == len(set(timepoints)), "none twice"
