@@ -42,8 +42,8 @@ def align_piston(image: ArrayLike, truth: ArrayLike, *, tilt: bool = False) -> N
 def align_bowl(image: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     """As `align_piston`, with a plane and a bowl (x² + y²) fitted too.
 
-    Methods that take a field to go on as it begins have its rim wrong, in a bowl over the whole; so has a model of
-    plane waves, where LEDs are near enough for their light to be spheres.
+    For references that may have a bowl of their own: of methods that take a field to go on as it begins, or light of
+    near LEDs for plane waves.
     """
     image, truth = image_pair(image, truth)
     y, x = ((np.arange(n) - (n - 1) / 2) / max(image.shape) for n in image.shape)
