@@ -187,7 +187,7 @@ def test_a_turned_array_at_another_distance_is_found():
     truth = torch.cat([s.frequencies for s in sources_of(true)])
     waves, found = method.solve(frames, valid, span)
     nominal = waves_of(wrong, 4)
-    error = Imaging(waves).frames(found.spectrum, found.pupil, found.light) - frames
+    error = method.predicted(waves, found, found.light) - frames
     still = solve(nominal, frames, valid, Effort(2, 40))
     still_error = Imaging(nominal).frames(still.spectrum, still.pupil, still.light) - frames
     assert float(error.square().mean()) < float(still_error.square().mean())
@@ -213,6 +213,36 @@ def test_a_large_field_is_made_of_tiles_each_under_its_own_angles():
     assert float(np.corrcoef(found.flatten(), truth.flatten())[0, 1]) > 0.9
     assert out.predicted is not None
     assert float((out.predicted[0] - frames).square().mean()) < 0.02 * float(frames.square().mean())
+
+
+def test_what_lies_outside_of_the_field_is_not_taken_for_its_other_side():
+    """Frames cut out of a larger field: their edges do not go on as the opposite ones begin."""
+    whole = fpm_experiment()
+    phase, absorption = blobs(2, seed=7)
+    inner = slice(8, 40)
+    frames = predict_frames(phase, absorption, whole)[:, inner, inner].contiguous()
+    truth = torch.polar(1 - absorption, phase)[16:80, 16:80]
+    data = fpm_data()
+    data["microscope"]["camera"]["shape_px"] = [32, 32]
+    valid = torch.ones_like(frames, dtype=torch.bool)
+
+    def found(rim_px):
+        data["reconstruction"]["settings"] = {"rim_px": rim_px}
+        method = Fpm().load(parse_experiment(data), Calibration(), "cpu", None)
+        out = method(frames[None], valid[None])
+        assert out.predicted is not None
+        assert out.predicted.shape[1:] == frames.shape
+        phase, amplitude = out.images[0]
+        assert phase.shape == truth.shape
+        overlap = (torch.polar(amplitude, phase) * truth.conj()).mean()
+        error = torch.polar(amplitude, phase) - truth * overlap / overlap.abs()
+        return float((out.predicted[0] - frames).square().mean()), float(
+            error.abs().square().mean()
+        )
+
+    (missed, wrong), (missed_with, wrong_with) = found(0), found(8)
+    assert missed_with < 0.8 * missed
+    assert wrong_with < 0.8 * wrong
 
 
 def refusal(data):
@@ -275,4 +305,5 @@ def test_real_frames_are_explained_and_so_are_those_left_out(colour, all_of_them
     assert figures["nmse"] <= all_of_them
     assert figures["nmse_brightfield"] <= bright
     assert figures["nmse_held_out"] <= 0.08
+    assert figures["nmse_held_out_shape"] <= 0.02
     assert figures["nmse_darkfield"] > figures["nmse_brightfield"]

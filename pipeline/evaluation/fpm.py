@@ -1,7 +1,8 @@
 """How well `fpm` explains frames, and frames that it was never shown: no truth needed, so real light will do.
 
 NMSE as DESIGN.md defines it: Σ (|ψ| - √I)² / Σ I over pixels and frames, everything frozen. A frame that was left
-out has no fitted intensity of its own: it gets what the LEDs around it have.
+out has no fitted intensity of its own: it gets what the LEDs around it have. That guess is most of the figure where
+an LED at the pupil's edge is among them, so there is a second one, whose frames are as bright as they suit best.
 """
 
 from __future__ import annotations
@@ -19,12 +20,9 @@ from pipeline.errors import ExperimentError
 from pipeline.experiment import Experiment
 from pipeline.frames import SlotKey
 from pipeline.instrument import resolve_calibration
-from pipeline.methods.fpm.imaging import Imaging
 from pipeline.methods.fpm.method import Fpm
 from pipeline.methods.fpm.reconstructor import FpmReconstructor
 from pipeline.methods.fpm.settings import FpmSettings
-from pipeline.methods.fpm.solver import Solution
-from pipeline.methods.fpm.waves import Waves
 from pipeline.methods.settings import read_settings
 from pipeline.optics.illumination import Source, background_intensity
 from pipeline.optics.sensor import Correction
@@ -42,7 +40,8 @@ def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[
     -------
     dict
         ``nmse, nmse_brightfield, nmse_darkfield`` of all frames, ``nmse_held_out`` of one LED in ten that were
-        left out of another fit, its LEDs where the calibration has them, ``seconds`` of the first, ``conditions``.
+        left out of another fit, its LEDs where the calibration has them, ``nmse_held_out_shape`` of the same with
+        the intensity that suits each best, ``seconds`` of the first fit, ``conditions``.
 
     Raises
     ------
@@ -70,8 +69,9 @@ def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[
     began = time.perf_counter()
     with torch.inference_mode():
         waves, found = method.solve(frames, valid, span)
-    seconds = time.perf_counter() - began
-    errors = _errors(waves, found.light, found, frames, valid)
+        seconds = time.perf_counter() - began
+        made = method.predicted(waves, found, found.light)
+    errors = _errors(made, frames, valid)
     power = (frames.clamp_min(0) * valid).sum((1, 2))
     bright = torch.tensor([background_intensity(s, experiment.optics) > 0 for s in sources])
     figures = {
@@ -79,6 +79,7 @@ def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[
         "nmse_brightfield": _share(errors[bright], power[bright]),
         "nmse_darkfield": _share(errors[~bright], power[~bright]),
         "nmse_held_out": None,
+        "nmse_held_out_shape": None,
     }
     if len(frames) >= _LEAST_FRAMES:
         out = torch.zeros(len(frames), dtype=torch.bool)
@@ -87,9 +88,12 @@ def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[
         report(f"explaining {len(left)} of them by the others")
         with torch.inference_mode():
             _, without = method.solve(frames[kept], valid[kept], span, kept)
-        light = _light_between(sources, left, kept, without.light)
-        missed = _errors(method.waves(span, left), light, without, frames[left], valid[left])
+            light = _light_between(sources, left, kept, without.light)
+            made = method.predicted(method.waves(span, left), without, light)
+        missed = _errors(made, frames[left], valid[left])
         figures["nmse_held_out"] = _share(missed, power[left])
+        missed = _errors(_as_bright(made, frames[left], valid[left]), frames[left], valid[left])
+        figures["nmse_held_out_shape"] = _share(missed, power[left])
     return {
         **figures,
         "seconds": seconds,
@@ -105,14 +109,18 @@ def evaluate_fpm(experiment: Experiment, report: Callable[[str], None]) -> dict[
     }
 
 
-def _errors(
-    waves: Waves, light: torch.Tensor, found: Solution, frames: torch.Tensor, valid: torch.Tensor
-) -> torch.Tensor:
+def _errors(made: torch.Tensor, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """``[k]`` Σ (|ψ| - √I)² of each frame, all frozen."""
-    with torch.inference_mode():
-        made = Imaging(waves).frames(found.spectrum, found.pupil, light)
     missed = (made.sqrt() - frames.clamp_min(0).sqrt()).square()
     return (missed * valid).sum((1, 2))
+
+
+def _as_bright(made: torch.Tensor, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """``[k, Y, X]`` frames of the intensity with which their errors are least."""
+    amplitudes = made.sqrt() * valid
+    fit = (amplitudes * frames.clamp_min(0).sqrt()).sum((1, 2))
+    square = amplitudes.square().sum((1, 2)).clamp_min(torch.finfo(made.dtype).tiny)
+    return made * (fit / square).square()[:, None, None]
 
 
 def _light_between(
@@ -153,5 +161,8 @@ def fpm_text(data: dict[str, Any]) -> str:
     if held_out is not None:
         lines.append(
             f"    left out     {held_out:.4f}  (one frame in {_EVERY}, explained by the others)"
+        )
+        lines.append(
+            f"                 {data['nmse_held_out_shape']:.4f}  (the same, each as bright as it suits best)"
         )
     return "\n".join(lines) + "\n"

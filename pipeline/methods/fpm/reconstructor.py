@@ -14,6 +14,7 @@ from pipeline.experiment import Experiment, LedIllumination
 from pipeline.methods.fill import fill_invalid
 from pipeline.methods.fpm.imaging import Imaging, object_field
 from pipeline.methods.fpm.positions import array_step, position_wishes
+from pipeline.methods.fpm.rim import Rim
 from pipeline.methods.fpm.settings import FpmSettings
 from pipeline.methods.fpm.solver import Effort, Solution, solve
 from pipeline.methods.fpm.waves import Waves, make_waves
@@ -50,6 +51,7 @@ class FpmReconstructor(TiledReconstructor[_Prepared]):
         self._experiment, self._calibration = experiment, calibration
         self._settings, self._upsampling = settings, upsampling
         self._device = torch.device(device)
+        self._rim = Rim(settings.rim_px)
         plan = experiment.plan()
         self._pixel_um = calibration.pixel_um or experiment.pixel_um
         foci = len(plan.foci_um)
@@ -76,10 +78,16 @@ class FpmReconstructor(TiledReconstructor[_Prepared]):
         waves, found = self.solve(span.cut(prepared.frames), span.cut(prepared.valid), span)
         field = object_field(found.spectrum)
         amplitude = field.abs()
+        # Nothing holds the phase of the rim down, so it has no say in how the rest is unwrapped.
+        field, amplitude = (self._rim.off(image, self._upsampling) for image in (field, amplitude))
         return Tile(
             torch.stack([unwrap(field.angle(), amplitude), amplitude]),
-            Imaging(waves).frames(found.spectrum, found.pupil, found.light),
+            self.predicted(waves, found, found.light),
         )
+
+    def predicted(self, waves: Waves, found: Solution, light: torch.Tensor) -> torch.Tensor:
+        """``[K, y, x]`` frames of a tile that an object makes under light ``[K]``."""
+        return self._rim.off(Imaging(waves).frames(found.spectrum, found.pupil, light))
 
     def solve(
         self,
@@ -94,25 +102,40 @@ class FpmReconstructor(TiledReconstructor[_Prepared]):
         ----------
         some
             Numbers of the measurement's frames that are given; all of them where None. LEDs stay where they are.
+
+        Returns
+        -------
+        Waves, Solution
+            Of the tile and its rim.
         """
-        s = self._settings
-        waves = self._only if self._only and some is None else self.waves(span, some)
-        effort = Effort(s.rounds, s.iterations, s.recover_pupil, s.recover_light)
-        if some is not None or not s.refine_positions:
-            return waves, solve(waves, frames, valid, effort)
-        sources = self.sources(span)
-        found = solve(
-            waves, frames, valid, Effort(s.rounds, _BETWEEN, s.recover_pupil, s.recover_light)
+        if some is None and self._settings.refine_positions:
+            waves = self._waves(
+                self._found_sources(frames, valid, span), self._rim.shape(span.shape)
+            )
+        else:
+            waves = self._only if self._only and some is None else self.waves(span, some)
+        return waves, solve(
+            waves, *self._rim.around(frames, valid), self._effort(self._settings.iterations)
         )
-        for look in range(_LOOKS):
+
+    def _effort(self, iterations: int) -> Effort:
+        s = self._settings
+        return Effort(s.rounds, iterations, s.recover_pupil, s.recover_light)
+
+    def _found_sources(self, frames: torch.Tensor, valid: torch.Tensor, span: Span) -> list[Source]:
+        """The light of every frame from where its LED is found to be.
+
+        Without a rim: on a larger grid, whose frequencies are nearer to each other, the object follows wrong LEDs so
+        far that the frames no longer tell.
+        """
+        sources = self.sources(span)
+        found = None
+        for _ in range(_LOOKS):
+            waves = self._waves(sources, span.shape)
+            found = solve(waves, frames, valid, self._effort(_BETWEEN), found)
             wish = position_wishes(waves, frames, valid, found, self._pixel_um)
             sources = _moved(sources, wish.steps.cpu(), wish.weights.cpu(), self._experiment)
-            waves = self._waves(sources, span.shape)
-            between = s.iterations if look == _LOOKS - 1 else _BETWEEN
-            found = solve(
-                waves, frames, valid, Effort(0, between, s.recover_pupil, s.recover_light), found
-            )
-        return waves, found
+        return sources
 
     def sources(self, span: Span) -> list[Source]:
         """The light of every frame as a tile's middle sees it."""
@@ -127,10 +150,12 @@ class FpmReconstructor(TiledReconstructor[_Prepared]):
         ]
 
     def waves(self, span: Span, some: Sequence[int] | None = None) -> Waves:
-        """Windows and pupils of a tile, for all frames or some."""
+        """Windows and pupils of a tile and its rim, for all frames or some."""
         sources = self.sources(span)
         return self._waves(
-            sources if some is None else [sources[k] for k in some], span.shape, some
+            sources if some is None else [sources[k] for k in some],
+            self._rim.shape(span.shape),
+            some,
         )
 
     def _waves(

@@ -18,6 +18,9 @@ class FpmSettings(TiledSettings):
     iterations: NonNegativeInt = Field(default=35, le=1000)
     """Of the gradient over all frames, which goes it. More fit noise: LEDs that were left out are explained best
     after 10 to 40."""
+    rim_px: NonNegativeInt = Field(default=8, le=1024)
+    """Camera pixels around each tile that count for nothing: a place for what the light brings in from outside of
+    it."""
     recover_pupil: bool = True
     """Find the objective's aberration and transmission, beyond `aberration_rad`."""
     recover_light: bool = True
