@@ -27,6 +27,11 @@ def object_field(spectrum: torch.Tensor) -> torch.Tensor:
     return field
 
 
+def power(values: torch.Tensor) -> torch.Tensor:
+    """|z|² of complex values, without the root that `abs` takes."""
+    return values.real.square() + values.imag.square()
+
+
 class Imaging:
     """The frames of a measurement from an object's spectrum, a few at a time.
 
@@ -44,9 +49,6 @@ class Imaging:
         inside = rows[:, None] * waves.grid[1] + columns
         corner = waves.corner[:, 0] * waves.grid[1] + waves.corner[:, 1]
         self._places = corner[:, None, None] + inside
-        # Where a window's samples lie in an unshifted spectrum of the image.
-        self._rows = ((rows - waves.radius[0]) % self.fine[0])[:, None]
-        self._columns = (columns - waves.radius[1]) % self.fine[1]
 
     def lit(self, frames: slice) -> slice:
         """The waves of a range of frames."""
@@ -62,15 +64,18 @@ class Imaging:
         total.view(-1).index_add_(0, self._places[waves].flatten(), windows.flatten())
 
     def fields(self, passed: torch.Tensor) -> torch.Tensor:
-        """Fields ``[n, s·Y, s·X]`` in the image, of what passed the pupil ``[n, h, w]``."""
-        padded = passed.new_zeros(len(passed), *self.fine)
-        padded[:, self._rows, self._columns] = passed
-        fields: torch.Tensor = torch.fft.ifft2(padded, norm="forward")
+        """Fields ``[n, s·Y, s·X]`` in the image, of what passed the pupil ``[n, h, w]``, times a tilt.
+
+        The window is taken for the first samples of the spectrum, which saves to fill in zeros and to transform
+        columns of them. It lies elsewhere, so all fields have the same tilt, which no intensity shows.
+        """
+        columns = torch.fft.ifft(passed, self.fine[0], dim=-2, norm="forward")
+        fields: torch.Tensor = torch.fft.ifft(columns, self.fine[1], dim=-1, norm="forward")
         return fields
 
     def amplitude(self, fields: torch.Tensor, frames: slice) -> torch.Tensor:
         """``[k, Y, X]`` root of the light that falls on each pixel, of the frames that the fields make up."""
-        intensity = bin_pixels(fields.real.square() + fields.imag.square(), self.waves.samples)
+        intensity = bin_pixels(power(fields), self.waves.samples)
         intensity *= self.waves.weights[self.lit(frames), None, None]
         return self._per_frame(intensity, frames).sqrt().clamp_min(_DARKEST)
 
@@ -96,11 +101,13 @@ class Imaging:
         waves = self.lit(frames)
         first = torch.tensor(self.waves.first[frames.start : frames.stop + 1])
         spread = factor.repeat_interleave((first[1:] - first[:-1]).to(factor.device), 0)
-        spread = spread * self.waves.weights[waves, None, None]
-        for axis in (-1, -2):
-            spread = spread.repeat_interleave(self.waves.samples, axis)
-        spectra: torch.Tensor = torch.fft.fft2(fields * spread)[:, self._rows, self._columns]
-        return spectra / (self.fine[0] * self.fine[1])
+        spread = spread * (self.waves.weights[waves, None, None] / (self.fine[0] * self.fine[1]))
+        n, (y, x) = self.waves.samples, self.waves.shape
+        apart = fields.view(-1, y, n, x, n) * spread[:, :, None, :, None]
+        h, w = self.waves.window
+        rows = torch.fft.fft(apart.view(-1, *self.fine), dim=-1)[..., :w]
+        spectra: torch.Tensor = torch.fft.fft(rows, dim=-2)[:, :h]
+        return spectra
 
     def _per_frame(self, images: torch.Tensor, frames: slice) -> torch.Tensor:
         """Sums over the waves of each frame."""
