@@ -25,6 +25,7 @@ from pipeline.lifecycle.report.charts import chart, ticks
 from pipeline.lifecycle.report.course import queue_over_time
 from pipeline.lifecycle.report.gaps import gaps_html, missing_frames
 from pipeline.lifecycle.report.history import read_history
+from pipeline.lifecycle.report.liveliest import liveliest
 from pipeline.store.ledger import PHASE_RECORD, LedgerKind, LedgerWriter, raw_record
 from pipeline.store.reader import RunReader
 from pipeline.store.run_folder import RunState
@@ -192,6 +193,19 @@ def test_a_run_that_has_nothing(tmp_path, state, said):
     assert "0 of 4 planned frames" in page.text
     assert ("4 frames: never exposed" in page.text) == state.cut_short
     assert "Pictures" not in page.text
+
+
+def test_what_is_enlarged_is_where_there_is_something():
+    views = [np.zeros((160, 240), np.float32) for _ in range(2)]
+    views[0][100:120, 20:40] = 1
+    views[1][102:122, 25:45] = 1
+    views[1][0, 0] = np.nan
+    y, x = liveliest(views, (640, 960))
+    assert (y.stop - y.start, x.stop - x.start) == (160, 240)
+    assert y.start <= 400
+    assert y.stop >= 488
+    assert x.start <= 80
+    assert x.stop >= 180
 
 
 def test_a_run_that_goes_on_has_a_report_so_far(tmp_path):

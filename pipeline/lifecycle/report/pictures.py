@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.frames import FrameStatus, SlotKey
+from pipeline.lifecycle.report.liveliest import liveliest
 from pipeline.lifecycle.report.png import GREY, png
 from pipeline.lifecycle.spread import spread_slots
 from pipeline.store.reader import RunReader
@@ -53,14 +54,14 @@ def pictures_html(reader: RunReader) -> str:
         )
     ]
     if min(shape) >= _LARGE_FIELD_PX:
-        # A cell is a few dozen pixels of a large field: its middle is shown again, enlarged.
-        window = _middle(shape)
+        # A cell is a few dozen pixels of a large field: a part of it is shown again, enlarged.
+        window = liveliest([views[key] for key in keys], shape)
         enlarged = [
             (key, reader.phase_part(key, 0, 0, *window)[::step, ::step])
             for step in (max(1, -(-max(s.stop - s.start for s in window) // _MOST_PX)),)
             for key in keys
         ]
-        parts.append('<p class="note">The middle, enlarged:</p>')
+        parts.append('<p class="note">Where there is most to see, enlarged:</p>')
         parts.append(_grid([_phase(v, scale, field_um / 4, _when(reader, k)) for k, v in enlarged]))
     if len(places) > 1:
         parts.append(f'<p class="note">Positions at timepoint {newest + 1}:</p>')
@@ -154,17 +155,11 @@ def _grid(figures: Any) -> str:
 def _colours(scale: tuple[float, float]) -> str:
     palette = _magma()[::15]
     stops = ",".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in palette.tolist())
-    low, high = scale
+    low, high = (round(end, 2) + 0.0 for end in scale)  # no minus before nothing
     return (
         f'<div class="colours"><span>{low:.2f} rad</span><i style="background:linear-gradient(90deg,{stops})">'
         f"</i><span>{high:.2f} rad</span></div>"
     )
-
-
-def _middle(shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The middle quarter of the field along each axis."""
-    y, x = (slice(n * 3 // 8, n - n * 3 // 8) for n in shape)
-    return y, x
 
 
 def _when(reader: RunReader, key: SlotKey) -> str:
