@@ -103,9 +103,9 @@ class Imaging:
         spread = factor.repeat_interleave((first[1:] - first[:-1]).to(factor.device), 0)
         spread = spread * (self.waves.weights[waves, None, None] / (self.fine[0] * self.fine[1]))
         n, (y, x) = self.waves.samples, self.waves.shape
-        apart = fields.view(-1, y, n, x, n) * spread[:, :, None, :, None]
+        apart = fields.reshape(-1, y, n, x, n) * spread[:, :, None, :, None]
         h, w = self.waves.window
-        rows = torch.fft.fft(apart.view(-1, *self.fine), dim=-1)[..., :w]
+        rows = torch.fft.fft(apart.reshape(-1, *self.fine), dim=-1)[..., :w]
         spectra: torch.Tensor = torch.fft.fft(rows, dim=-2)[:, :h]
         return spectra
 
