@@ -41,8 +41,8 @@ Image = NDArray[np.float32]
 
 FLAT = "flat_image"
 LEVELLED = "levelled"
-"""The same figures with a plane and a bowl aligned, too: Fourier ptychography and DPC have the same bowl from the
-middle to the rim, at least in part because both take a field to go on as it begins."""
+"""The same figures with a plane and a bowl aligned, too: frames hardly tell a bowl from none (`README.md`, Fourier
+ptychography), and the reference and DPC have one."""
 # DPC takes those of these that suit this very field best, for each figure the best one: in its favour.
 _REGULARISATIONS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 _MORE_IS_BETTER = {"ssim": True, "mse": False, "low_frequency_rmse_rad": False, "frc_cutoff": True}
