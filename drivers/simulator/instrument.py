@@ -29,6 +29,7 @@ from pipeline.experiment import (
     TargetSpecimen,
 )
 from pipeline.frames import FrameKey, SlotKey
+from pipeline.importing import importing
 
 if TYPE_CHECKING:
     from drivers.simulator.imaging import SimulatedOptics
@@ -222,7 +223,8 @@ class SimulatedInstrument:
     def _imaging(self) -> SimulatedOptics:
         if self._optics is None:
             # Imports torch, which takes seconds that neither calibration() nor truth() need wait for.
-            from drivers.simulator.imaging import SimulatedOptics  # noqa: PLC0415
+            with importing():
+                from drivers.simulator.imaging import SimulatedOptics  # noqa: PLC0415
 
             self._optics = SimulatedOptics(
                 self._experiment, self._microscope, self._errors, self._scene()

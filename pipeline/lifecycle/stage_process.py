@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from pipeline.errors import LivephaseError
+from pipeline.importing import importing
 from pipeline.lifecycle.signals import deaf_children
 from pipeline.stages.context import StageContext, StageReporter
 
 
 def _main(kind: str, context: StageContext, connection: Connection) -> None:
     # Imported here, by name: the supervisor itself has no use for a stage's imports (torch among them).
-    entry = getattr(importlib.import_module(f"pipeline.stages.{kind}"), kind)
+    with importing():
+        entry = getattr(importlib.import_module(f"pipeline.stages.{kind}"), kind)
+    # It stays: collections amid the frames need not look at it.
+    gc.freeze()
     entry(context, StageReporter(connection))
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.special import j1
 
 from pipeline.experiment import Optics
 from pipeline.optics.propagation import frequency_grid
@@ -46,8 +43,7 @@ def absorption_transfer(
     transfer = -2 * torch.cos(math.pi * wavelength_um * z_um * frequency**2)
     # Each plane wave's image is moved by z times its slope: a disc of this radius.
     radius_um = abs(z_um) * coherence * optics.numerical_aperture / optics.refractive_index
-    argument = (2 * math.pi * radius_um * frequency).cpu().numpy()
-    return transfer * torch.from_numpy(_disc(argument)).to(transfer)
+    return transfer * _disc(2 * math.pi * radius_um * frequency)
 
 
 def absorption_contrast(phase: torch.Tensor, transfer: torch.Tensor, samples: int) -> torch.Tensor:
@@ -59,7 +55,8 @@ def absorption_contrast(phase: torch.Tensor, transfer: torch.Tensor, samples: in
     return filtered
 
 
-def _disc(argument: NDArray[np.float32]) -> NDArray[np.float32]:
+def _disc(argument: torch.Tensor) -> torch.Tensor:
     """Fourier transform of a disc of area one, over 2π·radius·frequency."""
-    argument = np.maximum(argument, np.float32(1e-6))
-    return np.asarray(2 * j1(argument) / argument, np.float32)
+    argument = argument.clamp_min(1e-6)
+    bessel: torch.Tensor = torch.special.bessel_j1(argument)
+    return 2 * bessel / argument
