@@ -328,10 +328,13 @@ EXPERIMENTS = Path(__file__).parents[1] / "deploy" / "experiments"
 )
 @pytest.mark.parametrize(
     ("colour", "closer"),
-    [("red", ("ssim", "mse", "frc_cutoff")), ("blue", ("frc_cutoff",))],
+    [
+        ("red", ("ssim", "mse", "low_frequency_rmse_rad", "frc_cutoff")),
+        ("blue", ("ssim", "frc_cutoff")),
+    ],
 )
 def test_packaged_weights_against_dpc_on_a_real_smear(colour, closer):
-    """Trained by simulation alone. Blue is near focus and weak: there DPC is nearer but for the finest detail."""
+    """Trained by simulation alone. Blue is near focus and weak: there the MSE is a draw until a bowl is aligned."""
     if not (Path(os.environ["LIVEPHASE_DATA"]) / f"bloodsmear_{colour}.mat").exists():
         pytest.skip(f"no bloodsmear_{colour}.mat in LIVEPHASE_DATA")
     experiment, reference = (
@@ -341,5 +344,6 @@ def test_packaged_weights_against_dpc_on_a_real_smear(colour, closer):
     result = evaluate("neuph", experiment, reference=reference)
     assert all(result["neuph_is_closer"][figure] for figure in closer)
     assert result["neuph"]["mse"] < 0.9 * result["flat_image"]["mse"]
-    if colour == "blue":
-        assert result["levelled"]["neuph_is_closer"]["ssim"]
+    assert result["neuph"]["mse"] < 1.02 * result["dpc_two_axis"]["mse"]
+    for figure in ("ssim", "mse", "frc_cutoff"):
+        assert result["levelled"]["neuph_is_closer"][figure]
