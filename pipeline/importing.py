@@ -1,7 +1,7 @@
 """Large imports without the garbage collector.
 
-It looks through all that has been made again and again while torch makes its million objects, none of which is
-garbage: a fifth of the time that such an import takes, in each of a run's processes.
+It looks again and again through all that has been made so far, none of which is garbage: a fifth of the time that
+importing torch takes, and two of a run's processes do.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from pipeline import STARTED_UTC
 from pipeline.cli.app import app
 from pipeline.cli.options import AsJson, ExperimentFile, RunOut, finish, print_result
 from pipeline.errors import DriverError
-from pipeline.importing import importing
 
 
 @app.command()
@@ -89,8 +88,7 @@ def run(
         if unreachable is not None:
             raise unreachable
         return
-    with importing():
-        from pipeline.lifecycle.run import run_experiment
+    from pipeline.lifecycle.run import run_experiment
 
     result = run_experiment(
         loaded, out, resume=resume, even_aborted=even_aborted, started_utc=STARTED_UTC

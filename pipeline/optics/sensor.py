@@ -29,7 +29,8 @@ def bin_pixels(intensity: torch.Tensor, n: int) -> torch.Tensor:
     """Average over pixels of ``n x n`` samples: ``[..., n·Y, n·X]`` → ``[..., Y, X]``."""
     if n == 1:
         return intensity
-    # Sums of strided slices: nine times faster than a mean over two short axes between long ones.
+    # Sums of strided slices: nine times faster (2 x 2 of 288², one core) than a mean over two short axes between long
+    # ones.
     rows = _sum([intensity[..., k::n, :] for k in range(n)])
     return _sum([rows[..., k::n] for k in range(n)]) / n**2
 
